@@ -1,0 +1,227 @@
+"""What a user may say in a recipe: the only declaration of its keys, defaults, bounds and help.
+
+Editor schema, documentation, defaults and validation all come from these models. Nothing here reads
+files, knows about line numbers (see `load`) or checks one section against another (see `checks`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+SOURCE_PATTERN = r"^(hf|file|package)://\S.*$"
+VERSION_PATTERN = r"^\d+\.\d+(\.\d+)?([a-z]+\d+)?$"
+PATTERN_MEANINGS = {
+    NAME_PATTERN: "letters, digits, '.', '_' and '-' (at most 100, the first a letter or digit)",
+    SOURCE_PATTERN: "hf://org/name@revision, file://path or package://dist-name/path",
+    VERSION_PATTERN: "a version such as 1.2.1",
+}
+"""The patterns below in the user's words; messages use them."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+ModulePattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, min_length=8, max_length=4096)]
+
+Format = Literal[
+    "nvfp4",
+    "nvfp4_weight_only",
+    "nvfp4_awq_lite",
+    "nvfp4_mlp_only",
+    "nvfp4_mlp_weight_only",
+    "nvfp4_omlp_only",
+    "nvfp4_experts_only",
+    "nvfp4_four_over_six",
+    "fp8",
+    "fp8_per_channel_per_token",
+    "fp8_block_weight_only",
+    "w4a8_nvfp4_fp8",
+    "w4a8_mxfp4_fp8",
+]
+
+
+class Section(BaseModel):
+    """A part of the recipe: strict, immutable, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Model(Section):
+    """The model to deploy."""
+
+    source: SourceUri = Field(
+        description="hf://org/name@<40-hex revision>, file://DIR (a Hugging Face directory), file://X.gguf, or "
+        "package://dist-name/path/inside (a file of an installed Python package)."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the model. Only for models you have read."
+    )
+
+
+class Calibration(Section):
+    """The text that activation ranges are measured on."""
+
+    dataset: str = Field(
+        default="builtin://python-topics",
+        max_length=4096,
+        description="builtin://python-topics, file://X.jsonl|.txt|.parquet, or hf://org/name@revision.",
+    )
+    text_field: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Column with the text (default: text, then content, prompt).",
+    )
+    samples: int = Field(default=128, ge=1, le=100_000, description="Number of sequences.")
+    seq_len: int = Field(default=512, ge=8, le=1_048_576, description="Tokens in each sequence.")
+    batch_size: int = Field(default=4, ge=1, le=4096, description="Sequences in one forward pass.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the choice of samples.")
+    chat_template: bool = Field(
+        default=False, description="Wrap each text as a user turn with the model's chat template."
+    )
+
+
+class FormatOverride(Section):
+    """Another format (or none) for the modules that a pattern names; later entries win."""
+
+    modules: ModulePattern = Field(
+        description="Shell-style pattern on module names, for example *.layers.0.*"
+    )
+    format: Literal["none", Format] = Field(
+        description="The format of those modules; none keeps them in bf16."
+    )
+
+
+class Quantize(Section):
+    """How the weights, activations and the KV cache are quantized."""
+
+    method: Literal["none", "ptq", "prequantized"] = Field(
+        default="ptq",
+        description="none: keep bf16. prequantized: the source already is a ModelOpt checkpoint.",
+    )
+    format: Format | None = Field(default=None, description="Quantization format (ModelOpt preset).")
+    recipe: str | None = Field(
+        default=None,
+        max_length=4096,
+        description="A ModelOpt recipe by name (general/ptq/…) or file://X.yaml, in place of format.",
+    )
+    kv_cache: Literal["none", "fp8", "nvfp4"] = Field(default="none", description="KV cache format.")
+    overrides: tuple[FormatOverride, ...] = Field(
+        default=(), max_length=200, description="Other formats by module pattern (mixed precision)."
+    )
+    calibration: Calibration = Field(default=Calibration(), description="Calibration data.")
+
+
+class Engine(Section):
+    """How TensorRT-LLM runs the checkpoint."""
+
+    backend: Literal["pytorch"] = Field(default="pytorch", description="pytorch: the LLM API.")
+    tensorrt_llm: Annotated[str, StringConstraints(pattern=VERSION_PATTERN, max_length=40)] = Field(
+        default="1.2.1", description="The TensorRT-LLM version that will serve."
+    )
+    max_batch_size: int = Field(default=64, ge=1, le=65_536, description="Requests in one step.")
+    max_num_tokens: int = Field(default=8192, ge=1, le=1_048_576, description="Tokens in one step.")
+    max_seq_len: int = Field(default=8192, ge=2, le=16_777_216, description="Prompt plus answer, in tokens.")
+    llm_args: dict[str, Any] = Field(
+        default={}, description="More LLM API arguments, checked against that version's fields."
+    )
+
+
+class Layout(Section):
+    """The GPUs and how the model is spread over them."""
+
+    gpu: Name | None = Field(default=None, description="GPU model, for example B200.")
+    nodes: int = Field(default=1, ge=1, le=1024, description="Machines.")
+    gpus_per_node: int = Field(default=1, ge=1, le=72, description="GPUs in each machine.")
+    tp: int = Field(default=1, ge=1, le=1024, description="Tensor parallel ranks.")
+    pp: int = Field(default=1, ge=1, le=1024, description="Pipeline parallel stages.")
+    ep: int = Field(default=1, ge=1, le=1024, description="Expert parallel ranks (inside tp).")
+    attention_dp: bool = Field(default=False, description="Data parallel attention.")
+
+
+class Evaluation(Section):
+    """The held-out text that perplexity is measured on; never the calibration samples."""
+
+    dataset: str = Field(
+        default="builtin://python-topics", max_length=4096, description="As for calibration."
+    )
+    text_field: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Column with the text (default: text, then content, prompt).",
+    )
+    samples: int = Field(default=16, ge=1, le=100_000, description="Number of sequences.")
+    seq_len: int = Field(default=256, ge=8, le=1_048_576, description="Tokens in each sequence.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the choice of samples.")
+
+
+class Gate(Section):
+    """Limits that the exported checkpoint must keep; a limit that is left out is only reported."""
+
+    max_perplexity_increase: float | None = Field(
+        default=None, ge=0, description="Relative: 0.03 allows 1.03 times the source's perplexity."
+    )
+    max_weight_error: float | None = Field(
+        default=None, ge=0, description="Largest relative error ‖W-Ŵ‖/‖W‖ of any quantized tensor."
+    )
+    max_bits_per_weight: float | None = Field(
+        default=None, gt=0, description="Bits per parameter of the whole checkpoint, scales included."
+    )
+    evaluation: Evaluation = Field(default=Evaluation(), description="Held-out text.")
+
+
+class Serve(Section):
+    """The Triton model."""
+
+    runtime: Literal["tensorrt_llm", "reference"] = Field(
+        default="tensorrt_llm",
+        description="tensorrt_llm: the LLM API. reference: Hugging Face transformers on the same checkpoint.",
+    )
+    model_name: Name = Field(default="tensorrt_llm", description="Name of the Triton model.")
+    streaming: bool = Field(default=True, description="Decoupled model: requests may ask for streaming.")
+    chat_template: bool = Field(
+        default=False, description="Wrap each prompt as a user turn with the model's chat template."
+    )
+    cumulative_text: bool = Field(
+        default=False, description="Each streamed response repeats the whole text so far, as upstream does."
+    )
+    flush_tokens: int = Field(default=16, ge=1, le=4096, description="Send after this many tokens …")
+    flush_interval_ms: int = Field(default=50, ge=0, le=10_000, description="… or after this time.")
+    max_running: int = Field(default=64, ge=1, le=65_536, description="Requests given to the engine at once.")
+    max_queued: int = Field(default=256, ge=0, le=1_048_576, description="Requests waiting; beyond it: 503.")
+    max_output_tokens: int = Field(
+        default=4096, ge=1, le=1_048_576, description="Upper bound of sampling_param_max_tokens."
+    )
+    cancellation_check_period_ms: int = Field(
+        default=100,
+        ge=1,
+        le=60_000,
+        description="How often a running request is asked whether it was cancelled.",
+    )
+    startup_timeout_s: int = Field(default=900, ge=1, le=86_400, description="Time for the engine to load.")
+    stall_timeout_s: int = Field(
+        default=120,
+        ge=1,
+        le=86_400,
+        description="An engine that makes no progress for this long is restarted.",
+    )
+    prompts: tuple[Text, ...] = Field(
+        default=("What is the capital of France?",),
+        min_length=1,
+        max_length=1000,
+        description="Prompts of the smoke test.",
+    )
+
+
+class Recipe(Section):
+    """One deployment, whole."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this recipe format.")
+    name: Name = Field(description="Name of the build and of its output directory.")
+    model: Model = Field(description="The model to deploy.")
+    quantize: Quantize = Field(default=Quantize(), description="How the model is quantized.")
+    engine: Engine = Field(default=Engine(), description="How TensorRT-LLM runs the checkpoint.")
+    layout: Layout = Field(default=Layout(), description="The GPUs and how the model is spread over them.")
+    gate: Gate = Field(default=Gate(), description="Limits that the exported checkpoint must keep.")
+    serve: Serve = Field(default=Serve(), description="The Triton model.")
