@@ -1,0 +1,1 @@
+"""Stages, keys, plan, store and the run of a build."""

@@ -1,0 +1,122 @@
+"""Run a plan: make what the store does not have, each stage under its lock, and publish it whole."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from bwdeploy.pipeline.stage import Work
+from bwdeploy.pipeline.store import storage_errors
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.jobs import Executor, Progress
+    from bwdeploy.pipeline.plan import Plan, PlannedStage
+    from bwdeploy.pipeline.store import Artifact, Store
+
+
+class Watcher(Protocol):
+    """Who wants to see a build happen."""
+
+    def started(self, stage: str) -> None:
+        """A stage begins to run."""
+
+    def progressed(self, stage: str, progress: Progress) -> None:
+        """A running stage got further."""
+
+    def waiting(self, stage: str) -> None:
+        """Another process is making the same artifact; this one waits for it."""
+
+    def finished(self, result: StageResult) -> None:
+        """A stage is done, or its result was in the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """How a stage of this build came about."""
+
+    name: str
+    key: str
+    status: Literal["cached", "built"]
+    seconds: float
+    artifact: Artifact
+
+
+def run_plan(
+    plan: Plan, *, store: Store, executor: Executor, watcher: Watcher, until: str | None = None
+) -> tuple[StageResult, ...]:
+    """Make every artifact of `plan`, up to and including the stage `until`.
+
+    Raises:
+        ToolError, HostError, StoreError, GateError: a stage failed; the store keeps what was finished.
+    """
+    store.remember(plan.recipe.name, plan.keys)
+    results: dict[str, StageResult] = {}
+    for planned in plan.stages:
+        results[planned.name] = _result(planned, results, store, executor, watcher)
+        watcher.finished(results[planned.name])
+        planned.stage.judge(plan.recipe, results[planned.name].artifact.directory)
+        if planned.name == until:
+            break
+    return tuple(results.values())
+
+
+def _result(
+    planned: PlannedStage, results: dict[str, StageResult], store: Store, executor: Executor, watcher: Watcher
+) -> StageResult:
+    began = time.monotonic()
+    if planned.artifact is not None:
+        return _cached(planned, planned.artifact, began)
+    with (
+        storage_errors(store.root),
+        store.lock(planned.key, on_wait=lambda: watcher.waiting(planned.name)),
+    ):
+        made_elsewhere = store.find(planned.name, planned.key)
+        if made_elsewhere is not None:
+            return _cached(planned, made_elsewhere, began)
+        watcher.started(planned.name)
+        artifact = _build(planned, results, store, executor, watcher)
+    return StageResult(
+        name=planned.name,
+        key=planned.key,
+        status="built",
+        seconds=time.monotonic() - began,
+        artifact=artifact,
+    )
+
+
+def _cached(planned: PlannedStage, artifact: Artifact, began: float) -> StageResult:
+    seconds = time.monotonic() - began
+    return StageResult(
+        name=planned.name, key=planned.key, status="cached", seconds=seconds, artifact=artifact
+    )
+
+
+def _build(
+    planned: PlannedStage, results: dict[str, StageResult], store: Store, executor: Executor, watcher: Watcher
+) -> Artifact:
+    began = time.monotonic()
+    workspace = store.workspace(planned.key)
+    out = store.files_of(workspace)
+    try:
+        planned.stage.run(
+            Work(
+                step=planned.step,
+                inputs={name: results[name].artifact.directory for name in planned.step.inputs},
+                out=out,
+                executor=executor,
+                log=store.log_path(planned.name, planned.key[:12]),
+                on_progress=lambda progress: watcher.progressed(planned.name, progress),
+            )
+        )
+        planned.stage.verify(out)
+        return store.publish(
+            workspace,
+            stage=planned.name,
+            key=planned.key,
+            document=planned.document,
+            seconds=time.monotonic() - began,
+        )
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)  # gone already when it was published

@@ -1,0 +1,64 @@
+"""Trees of files: what of a directory counts as its content, and linking a tree to another place.
+
+Links inside a directory are followed only to files of the same directory or of the Hugging Face cache it
+belongs to, so that a stranger's model directory cannot pull in other files of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from bwdeploy.errors import HostError
+
+
+def content_files(root: Path) -> dict[str, Path]:
+    """Relative name → real path of each file below `root`; for a file, itself under its own name.
+
+    Hidden files and directories do not count.
+
+    Raises:
+        HostError: a link leads outside.
+    """
+    if not root.is_dir():
+        return {root.name: root}
+    files: dict[str, Path] = {}
+    for directory, directories, names in os.walk(root):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(directory, name)
+            if not name.startswith("."):
+                files[path.relative_to(root).as_posix()] = _inside(path, root)
+    return files
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where a link is impossible (another disk)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Link every file below `source` to the same place below `target`."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            link_or_copy(path, target / path.relative_to(source))
+
+
+def _inside(path: Path, root: Path) -> Path:
+    real = path.resolve()
+    if any(real.is_relative_to(allowed.resolve()) for allowed in _allowed_roots(root)):
+        return real
+    raise HostError(
+        f"{path} is a link to {real}, outside of the model directory",
+        hint="Copy the file into the directory, or name the directory that really holds it",
+    )
+
+
+def _allowed_roots(root: Path) -> list[Path]:
+    is_hub_snapshot = root.parent.name == "snapshots"
+    return [root, root.parent.parent / "blobs"] if is_hub_snapshot else [root]
