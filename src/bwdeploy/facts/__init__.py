@@ -1,0 +1,1 @@
+"""What is known of TensorRT-LLM, GPUs and formats, as data files with one reader."""
