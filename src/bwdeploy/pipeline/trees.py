@@ -16,7 +16,7 @@ from bwdeploy.errors import HostError
 def content_files(root: Path) -> dict[str, Path]:
     """Relative name → real path of each file below `root`; for a file, itself under its own name.
 
-    Hidden files and directories do not count.
+    Hidden files and directories do not count, nor does compiled Python.
 
     Raises:
         HostError: a link leads outside.
@@ -25,10 +25,10 @@ def content_files(root: Path) -> dict[str, Path]:
         return {root.name: root}
     files: dict[str, Path] = {}
     for directory, directories, names in os.walk(root):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        directories[:] = sorted(name for name in directories if not _ignored(name))
         for name in sorted(names):
             path = Path(directory, name)
-            if not name.startswith("."):
+            if not _ignored(name):
                 files[path.relative_to(root).as_posix()] = _inside(path, root)
     return files
 
@@ -47,6 +47,10 @@ def link_tree(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
         if path.is_file():
             link_or_copy(path, target / path.relative_to(source))
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
 
 
 def _inside(path: Path, root: Path) -> Path:
