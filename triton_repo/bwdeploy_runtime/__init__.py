@@ -1,0 +1,1 @@
+"""What lies inside a written Triton model: the model, its engine worker and the engines."""
