@@ -1,0 +1,1 @@
+"""The Triton model repository: writing, starting, asking and testing it."""

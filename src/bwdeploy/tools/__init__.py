@@ -1,0 +1,1 @@
+"""Adapters, one per outside tool; the only room that starts processes."""

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bwdeploy.recipe.schema import Engine, Serve
+from bwdeploy.serving.client import Endpoint
+from bwdeploy.serving.repository import RepositoryInputs, write_repository
+from bwdeploy.tools.triton_request import ServerRequest
+from bwdeploy.tools.triton_server import RunningServer, start_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEXT = "The quick brown fox jumps over the lazy dög. " * 20
+
+
+def add_echo(repository: Path, *, delay_ms: float, **serve: Any) -> str:
+    """Write an echo model and return its name."""
+    section = Serve(**serve)
+    inputs = RepositoryInputs(serve=section, engine=Engine(), checkpoint=None, llm_args=None, runtime="echo")
+    engine_json = write_repository(repository, inputs) / "1" / "engine.json"
+    config = json.loads(engine_json.read_text())
+    engine_json.write_text(json.dumps({**config, "echo_token_delay_ms": delay_ms}))
+    return section.model_name
+
+
+def endpoint_of(server: RunningServer, model: str) -> Endpoint:
+    return Endpoint(http=server.http_url, grpc=server.grpc_url, metrics=server.metrics_url, model=model)
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the models that tests only ask, never harm."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "repository").mkdir()
+    add_echo(folder / "repository", delay_ms=5, model_name="echo")
+    add_echo(folder / "repository", delay_ms=5, model_name="cumulative", cumulative_text=True)
+    add_echo(folder / "repository", delay_ms=0, model_name="whole", streaming=False)
+    add_echo(folder / "repository", delay_ms=0, model_name="small", max_running=1, max_queued=0)
+    request = ServerRequest(
+        repository=folder / "repository", log=folder / "triton.log", startup_timeout_s=60, exit_timeout_s=1
+    )
+    with start_server(request) as server:
+        yield server
+
+
+@pytest.fixture
+def echo(shared_server: RunningServer) -> Endpoint:
+    """The model `echo` of the shared server: 5 ms a token."""
+    return endpoint_of(shared_server, "echo")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of the test's own, with the model `echo` at 20 ms a token."""
+    (tmp_path / "repository").mkdir()
+    add_echo(tmp_path / "repository", delay_ms=20, model_name="echo")
+    request = ServerRequest(
+        repository=tmp_path / "repository",
+        log=tmp_path / "triton.log",
+        startup_timeout_s=60,
+        exit_timeout_s=1,
+    )
+    with start_server(request) as server:
+        yield server

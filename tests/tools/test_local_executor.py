@@ -1,0 +1,115 @@
+"""The local executor: real worker processes that answer, fail, crash, hang and are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bwdeploy.errors import InterruptedBuild, ToolError
+from bwdeploy.pipeline.jobs import ConvertGguf, Progress
+from bwdeploy.tools.local_executor import LocalExecutor
+
+
+def ignore(progress: Progress) -> None:
+    del progress
+
+
+def request(tmp_path: Path) -> ConvertGguf:
+    (tmp_path / "x.gguf").write_bytes(b"not a gguf")
+    return ConvertGguf(gguf=tmp_path / "x.gguf", out=tmp_path)
+
+
+def stand_in(tmp_path: Path, script: str) -> LocalExecutor:
+    """An executor whose interpreter is a small shell script."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return LocalExecutor(python=str(python))
+
+
+def test_error_of_the_worker_arrives_with_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(ToolError, match="GGUF") as error:
+        LocalExecutor().run(request(tmp_path), log=log, on_progress=ignore)
+    assert error.value.log == log
+    assert "Traceback" in log.read_text()
+
+
+def test_progress_reports_arrive_and_other_output_is_ignored(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    executor = stand_in(tmp_path, 'echo noise; echo \'{"phase": "p", "done": 1, "total": 2}\'; exit 1')
+    with pytest.raises(ToolError):
+        executor.run(request(tmp_path), log=tmp_path / "log", on_progress=seen.append)
+    assert seen == [Progress(phase="p", done=1, total=2)]
+
+
+def test_crash_without_an_answer_names_status_and_last_lines(tmp_path: Path) -> None:
+    executor = stand_in(tmp_path, "echo the reason >&2; exit 9")
+    with pytest.raises(ToolError, match=r"convert_gguf\) ended with status 9") as error:
+        executor.run(request(tmp_path), log=tmp_path / "log", on_progress=ignore)
+    assert error.value.last_lines == ("the reason",)
+
+
+def test_killed_worker_names_the_signal_and_suspects_memory(tmp_path: Path) -> None:
+    executor = stand_in(tmp_path, "kill -9 $$")
+    with pytest.raises(ToolError, match="SIGKILL") as error:
+        executor.run(request(tmp_path), log=tmp_path / "log", on_progress=ignore)
+    assert "out-of-memory" in error.value.hint
+
+
+RUN_SLEEPER = """
+import sys, threading, os, signal
+from pathlib import Path
+from bwdeploy.pipeline.jobs import ConvertGguf
+from bwdeploy.tools.local_executor import LocalExecutor
+root = Path(sys.argv[1])
+request = ConvertGguf(gguf=root / "x.gguf", out=root)
+LocalExecutor(python=str(root / "python")).run(request, log=root / "log", on_progress=lambda progress: None)
+"""
+
+
+def test_interrupt_stops_the_worker_and_everything_it_started(tmp_path: Path) -> None:
+    stand_in(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN_SLEEPER, str(tmp_path)], stderr=subprocess.PIPE, text=True
+    ) as cli:
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            time.sleep(0.02)
+        cli.send_signal(signal.SIGINT)
+        _, stderr = cli.communicate(timeout=20)
+    assert InterruptedBuild.__name__ in stderr
+    grandchild = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 5
+    while _alive(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(grandchild)
+
+
+def test_worker_dies_with_a_killed_parent(tmp_path: Path) -> None:
+    """The real worker, kept busy by a named pipe that nobody writes to."""
+    os.mkfifo(tmp_path / "x.gguf")
+    stand_in(tmp_path, f'echo $$ > {tmp_path}/worker; exec {sys.executable} "$@"')
+    with subprocess.Popen([sys.executable, "-c", RUN_SLEEPER, str(tmp_path)]) as cli:
+        while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text().strip():
+            time.sleep(0.02)
+        time.sleep(1.5)  # until it has asked the kernel to die with its parent
+        cli.kill()
+    worker = int((tmp_path / "worker").read_text())
+    deadline = time.monotonic() + 5
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(worker)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in {"Z", "X"}
