@@ -76,7 +76,7 @@ def test_what_is_no_version_is_none(text: str) -> None:
 
 
 def test_the_newest_image_of_a_version_is_named() -> None:
-    assert triton_image("1.2.1") == "26.07"
+    assert triton_image("1.2.1") == "26.06"
     assert triton_image("1.3.0rc20") is None
     assert versions_with_images()[-1] == "1.2.1"
 

@@ -1,0 +1,1 @@
+"""What runs in the worker process: the only code of the toolkit that imports torch."""

@@ -1,0 +1,310 @@
+"""Audit of the stored tensors: names, dtypes, shapes, scales and size, without dequantizing a weight.
+
+Reads the headers of all tensors and the values of the scales, which are small. Expected names and shapes come
+from the model that config.json describes, built without memory, and from the source.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from bwdeploy.facts.formats import format_table
+from bwdeploy.worker.audit_files import MIXED, finding
+from bwdeploy_runtime.checkpoint import build_model
+from bwdeploy_runtime.quantization import (
+    CheckpointError,
+    QuantizationConfig,
+    TensorReader,
+    is_scale,
+    layout_of,
+    logical_shape,
+    module_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from bwdeploy.pipeline.jobs import AuditFinding
+    from bwdeploy_runtime.quantization import Layout
+
+_BITS = {"F64": 64, "F32": 32, "I32": 32, "I64": 64, "BF16": 16, "F16": 16, "I16": 16}
+_BITS |= {"U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "BOOL": 8}
+_E8M0_NAN = 255
+_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+_MANY = 5
+# Fewer equal scales may be a coincidence.
+_ENOUGH_SCALES = 16
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What config.json asks for."""
+
+    shapes: dict[str, tuple[int, ...]]
+    modules: frozenset[str]
+    linears: frozenset[str]
+    tied: frozenset[str]
+
+
+@dataclass(slots=True)
+class TensorCensus:
+    """What the headers say."""
+
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """Weights (no scales) by name."""
+    dtypes: dict[str, dict[str, int]] = field(default_factory=dict)
+    tensors: int = 0
+    parameters: int = 0
+    bits: int = 0
+    quantized_parameters: int = 0
+    quantized_bits: int = 0
+
+    @property
+    def quantized(self) -> list[str]:
+        """Names of the weights that are not stored plainly."""
+        return [name for name, layout in self.layouts.items() if layout != "plain"]
+
+
+def model_shape(directory: Path, *, trust_remote_code: bool) -> ModelShape:
+    """Names and shapes of the model that `directory`/config.json describes.
+
+    Raises:
+        CheckpointError: transformers cannot build it.
+    """
+    torch = import_module("torch")
+    with torch.device("meta"):
+        model = build_model(directory, dtype=torch.bfloat16, trust_remote_code=trust_remote_code)
+    state = model.state_dict()
+    own = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    return ModelShape(
+        shapes={name: tuple(tensor.shape) for name, tensor in state.items()},
+        modules=frozenset(name for name, _ in model.named_modules()),
+        linears=frozenset(
+            name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        ),
+        tied=frozenset(state.keys() - own),
+    )
+
+
+def take_census(reader: TensorReader) -> tuple[TensorCensus, list[AuditFinding]]:
+    """Count everything; weights in an unknown layout become findings."""
+    census = TensorCensus()
+    findings: list[AuditFinding] = []
+    owners: dict[str, int] = defaultdict(int)
+    for name in reader.names():
+        dtype, shape = reader.dtype(name), reader.shape(name)
+        bits = _BITS.get(dtype, 8) * _product(shape)
+        census.tensors += 1
+        census.bits += bits
+        row = census.dtypes.setdefault(dtype, {"tensors": 0, "bytes": 0})
+        row["tensors"] += 1
+        row["bytes"] += bits // 8
+        if is_scale(name):
+            owners[module_of(name)] += bits
+            continue
+        try:
+            census.layouts[name] = layout_of(reader, name)
+        except CheckpointError as error:
+            findings.append(finding("layout-unknown", str(error), tensor=name))
+            continue
+        census.parameters += _product(logical_shape(reader, name, census.layouts[name]))
+    for name in census.quantized:
+        census.quantized_parameters += _product(logical_shape(reader, name, census.layouts[name]))
+        census.quantized_bits += 8 * _product(reader.shape(name)) + owners[module_of(name)]
+    return census, findings
+
+
+def check_names_and_shapes(
+    reader: TensorReader, source: TensorReader | None, census: TensorCensus, shape: ModelShape
+) -> Iterator[AuditFinding]:
+    """Tensors that are missing, unexpected, or of another shape than config.json asks for."""
+    # transformers 5 keeps routed experts in one tensor, exports keep them apart: not comparable by name.
+    fused = any(".experts." in name for name in census.layouts.keys() ^ shape.shapes.keys())
+    present = {name for name in census.layouts if not (fused and ".experts." in name)}
+    expected = {name for name in shape.shapes if not (fused and ".experts." in name)}
+    if fused:
+        yield finding("experts-not-checked", "shapes of routed experts were not compared", severity="info")
+    wanted = expected | {name for name in (source.names() if source else ()) if not is_scale(name)}
+    yield from _listed("tensor-missing", "is missing", sorted(wanted - present - shape.tied))
+    yield from _listed("tensor-unexpected", "belongs to no module of the model", sorted(present - expected))
+    for name in sorted(present & expected):
+        stored = logical_shape(reader, name, census.layouts[name])
+        if stored != shape.shapes[name]:
+            yield finding(
+                "shape-differs",
+                f"{name} has shape {stored}, config.json asks for {shape.shapes[name]}",
+                tensor=name,
+            )
+
+
+def check_leftovers(
+    reader: TensorReader, source: TensorReader, census: TensorCensus
+) -> Iterator[AuditFinding]:
+    """Plain tensors that are stored wider than in the source."""
+    wide = [
+        name
+        for name, layout in census.layouts.items()
+        if layout == "plain"
+        and reader.dtype(name) == "F32"
+        and (name not in source or source.dtype(name) != "F32")
+    ]
+    yield from _listed("float32-leftover", "is stored as F32, wider than its source", wide)
+
+
+def check_quantized_set(
+    census: TensorCensus, quantization: QuantizationConfig, shape: ModelShape
+) -> Iterator[AuditFinding]:
+    """Layers whose storage and whose configuration disagree on whether they are quantized."""
+    if quantization.quant_algo is None:
+        what = "is quantized, but the configuration says nothing"
+        yield from _listed("quantization-undeclared", what, census.quantized)
+        return
+    quantized = {module_of(name) for name in census.quantized}
+    plain = {module_of(name) for name, layout in census.layouts.items() if layout == "plain"} & shape.linears
+    if quantization.layers:
+        yield from _listed(
+            "layer-not-quantized",
+            "is listed in quantized_layers but stored plainly",
+            sorted(plain & quantization.layers.keys()),
+        )
+        return
+    excluded = {name for name in quantized | plain if _matches(name, quantization.exclude_modules)}
+    yield from _listed(
+        "exclusion-contradicted", "is excluded but stored quantized", sorted(quantized & excluded)
+    )
+    yield from _listed(
+        "layer-not-quantized",
+        "is stored plainly but not in exclude_modules, so an engine reads it as quantized",
+        sorted(plain - excluded),
+    )
+
+
+def check_scales(
+    reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
+) -> Iterator[AuditFinding]:
+    """Scales that are missing, zero, negative, not finite or suspiciously constant."""
+    for name in reader.names():
+        if is_scale(name):
+            yield from _check_values(name, reader.tensor(name))
+    for name in census.quantized:
+        module = module_of(name)
+        if _needs_input_scale(quantization, module) and f"{module}.input_scale" not in reader:
+            yield finding(
+                "input-scale-missing", f"{module} has no input_scale", tensor=f"{module}.input_scale"
+            )
+    yield from _check_kv_scales(reader, census, quantization)
+    yield from _check_fused_scales(reader, census)
+
+
+def check_size(
+    census: TensorCensus, reader: TensorReader, word: str | None, algo: str | None
+) -> Iterator[AuditFinding]:
+    """Bits per quantized weight against what the format promises."""
+    facts = format_table().formats.get(word or "")
+    if facts is None or not census.quantized_parameters or algo == MIXED:
+        return
+    # One float32 a row and three scalars a tensor are within any promise; they only count in tiny models.
+    slack = sum(32 * (reader.shape(name)[0] + 3) for name in census.quantized)
+    promised = facts.bits_per_weight * census.quantized_parameters
+    if not promised * (1 - _TOLERANCE) <= census.quantized_bits <= promised * (1 + _TOLERANCE) + slack:
+        yield finding(
+            "bits-differ",
+            f"quantized weights take {census.quantized_bits / census.quantized_parameters:.3f} bits each, "
+            f"the format {word} promises {facts.bits_per_weight}",
+        )
+
+
+def _check_values(name: str, scale: Tensor) -> Iterator[AuditFinding]:
+    torch = import_module("torch")
+    if scale.dtype == torch.uint8:
+        if bool((scale == _E8M0_NAN).any()):
+            yield finding("scale-not-finite", f"{name} holds the E8M0 code for NaN", tensor=name)
+        values = scale.to(torch.float32)
+    else:
+        values = scale.to(torch.float32)
+        if not bool(torch.isfinite(values).all()):
+            yield finding("scale-not-finite", f"{name} holds NaN or infinity", tensor=name)
+        elif bool((values <= 0).any()):
+            count = int((values <= 0).sum())
+            yield finding("scale-not-positive", f"{name} has {count} zero or negative scales", tensor=name)
+    if (
+        name.endswith(".weight_scale")
+        and values.numel() >= _ENOUGH_SCALES
+        and bool((values == values.flatten()[0]).all())
+    ):
+        yield finding(
+            "scale-constant",
+            f"all {values.numel()} scales of {name} are equal",
+            severity="warning",
+            tensor=name,
+            hint="Was the layer calibrated, and are its weights not constant?",
+        )
+
+
+def _needs_input_scale(quantization: QuantizationConfig, module: str) -> bool:
+    try:
+        kind = quantization.activation_of(module)
+    except CheckpointError:
+        return False  # reported by the comparison, which cannot read it either
+    algo = (quantization.layers.get(module) or quantization.quant_algo or "").upper()
+    return kind == "nvfp4" or (kind == "fp8" and algo != "W4A8_MXFP4_FP8")
+
+
+def _check_kv_scales(
+    reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
+) -> Iterator[AuditFinding]:
+    if quantization.kv_cache_quant_algo is None:
+        return
+    wanted = [
+        f"{module_of(name)}.{scale}"
+        for name in census.layouts
+        for leaf, scale in ((".k_proj.weight", "k_scale"), (".v_proj.weight", "v_scale"))
+        if name.endswith(leaf)
+    ]
+    yield from _listed("kv-scale-missing", "is missing", [name for name in wanted if name not in reader])
+
+
+def _check_fused_scales(reader: TensorReader, census: TensorCensus) -> Iterator[AuditFinding]:
+    groups: dict[tuple[str, str], set[float]] = defaultdict(set)
+    for weight in census.quantized:
+        parent, _, leaf = module_of(weight).rpartition(".")
+        for members in _FUSED:
+            for suffix in ("weight_scale_2", "input_scale"):
+                scale = reader.optional(f"{module_of(weight)}.{suffix}") if leaf in members else None
+                if scale is not None and scale.numel() == 1:
+                    groups[f"{parent}.{{{','.join(members)}}}", suffix].add(float(scale))
+    for (layers, suffix), values in groups.items():
+        if len(values) > 1:
+            yield finding(
+                "fused-scales-differ",
+                f"{layers} are fused by engines but have {len(values)} different {suffix}",
+                severity="warning",
+                tensor=layers,
+            )
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    fnmatch = import_module("fnmatch").fnmatch
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _listed(check: str, what: str, names: list[str]) -> Iterator[AuditFinding]:
+    """A finding for each of the first few names, and one for how many more there are."""
+    for name in names[:_MANY]:
+        yield finding(check, f"{name} {what}", tensor=name)
+    if len(names) > _MANY:
+        yield finding(check, f"{len(names) - _MANY} more: the same")
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,128 @@
+"""The worker process itself: its parent, its streams, its threads, its peak memory, its environment.
+
+Nothing here knows what a job does. Linux only where it says so; elsewhere the call does nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bwdeploy.pipeline import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1
+_KIB = 1024
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask Linux to kill this process when the thread that started it ends; exit if it already has.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    if os.getppid() != parent_pid:
+        raise SystemExit(f"parent process {parent_pid} is gone")
+
+
+def take_stdout() -> Callable[[jobs.Progress], None]:
+    """Keep stdout for progress alone: return its writer and point file descriptor 1 at stderr."""
+    sys.stdout.flush()
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def report(progress: jobs.Progress) -> None:
+        private.write(progress.model_dump_json() + "\n")
+        private.flush()
+
+    return report
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that other processes see whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+
+
+def needs_network(request: jobs.JobData) -> bool:
+    """Whether the request names something on a hub; every other job runs with the hub switched off."""
+    if isinstance(request, jobs.Download):
+        return True
+    if isinstance(request, jobs.QuantizePtq):
+        return request.calibration.dataset.startswith("hf://")
+    if isinstance(request, jobs.Audit):
+        return request.evaluation.dataset.startswith("hf://")
+    return False
+
+
+def prepare_libraries(*, online: bool) -> None:
+    """Set the environment that torch, transformers and huggingface_hub read when they are imported."""
+    defaults = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "warning",
+        "OMP_NUM_THREADS": str(usable_cpus()),
+    }
+    if not online:
+        defaults |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def usable_cpus() -> int:
+    """CPUs this process may really use: its affinity, cut to the cgroup's quota (containers, Slurm).
+
+    torch counts the machine's CPUs instead and is many times slower when a quota then throttles it.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cpus  # no cgroup v2: the affinity is all there is to know
+    return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
+
+
+def return_free_memory() -> None:
+    """Give the allocator's free pages back to the system, where the C library can (glibc).
+
+    Measured on the quickstart model: without it, freed activations stay resident between batches and the
+    peak of a quantization is 1.5 to 1.6 GB instead of 1.35 GB; it costs about 2 % of the time.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far.
+
+    VmHWM, not getrusage: Linux starts ru_maxrss of a new program at the size of the process it came from.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        import resource  # noqa: PLC0415 - not on every platform; Linux never gets here
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * _KIB

@@ -1,0 +1,49 @@
+"""Run the worker's jobs in the test process, so that ModelOpt is imported once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bwdeploy.pipeline.jobs import Audit, AuditReport, Progress, QuantizePtq, QuantizeResult
+from bwdeploy.recipe.schema import Calibration, Evaluation
+from bwdeploy.worker import audit, quantize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = Calibration(samples=8, seq_len=64, batch_size=4)
+
+
+def quantize_tiny(source: Path, out: Path, **changes: Any) -> QuantizeResult:
+    """Quantize `source` into the new directory `out`; `changes` are fields of the request."""
+    out.mkdir()
+    fields: dict[str, Any] = {
+        "source": source,
+        "out": out,
+        "format": None,
+        "recipe": None,
+        "kv_cache": "none",
+        "overrides": (),
+        "calibration": SMALL,
+        "device": "cpu",
+        "trust_remote_code": False,
+    } | changes
+    return quantize.run(QuantizePtq(**fields), ignore_progress)
+
+
+def audit_tiny(checkpoint: Path, source: Path | None, **changes: Any) -> AuditReport:
+    """Audit `checkpoint` against `source`."""
+    fields: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "source": source,
+        "format": None,
+        "kv_cache": "none",
+        "evaluation": Evaluation(samples=1, seq_len=32),
+        "device": "cpu",
+        "trust_remote_code": False,
+    } | changes
+    return audit.run(Audit(**fields), ignore_progress)
+
+
+def ignore_progress(_progress: Progress) -> None:
+    """A progress callback that does nothing."""
