@@ -222,8 +222,8 @@ def storage_errors(place: Path) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StoreError(
                 f"no space left for {place}",
-                hint="Free some space (`bwdeploy store gc` removes what no recipe uses), or set BWDEPLOY_STORE"
-                " to a larger disk; what was finished is kept",
+                hint="Free some space (`bwdeploy store gc` removes what no recipe uses), or set"
+                " BWDEPLOY_STORE to a larger disk; what was finished is kept",
             ) from error
         raise StoreError(
             f"{error.filename or place}: {error.strerror or error}",

@@ -6,11 +6,15 @@ belongs to, so that a stranger's model directory cannot pull in other files of t
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
-from bwdeploy.errors import HostError
+from bwdeploy.errors import HostError, StoreError
+
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP})
+"""Another file system, one without hard links, or too many links: then a file is copied."""
 
 
 def content_files(root: Path) -> dict[str, Path]:
@@ -34,17 +38,33 @@ def content_files(root: Path) -> dict[str, Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where a link is impossible (another disk)."""
+    """Hard-link a file, or copy it with its times where a link is impossible.
+
+    Raises:
+        OSError: the file cannot be read, or the target not written.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
-    except OSError:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
         shutil.copy2(source, target)
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Link every file below `source` to the same place below `target`."""
+    """Link every file below `source` to the same place below `target`.
+
+    Raises:
+        StoreError: `source` holds a link or a device, which would not survive in another place.
+        OSError: as `link_or_copy`.
+    """
     for path in source.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise StoreError(
+                f"{path} is not a plain file",
+                hint="Replace links by what they point to (cp -rL) and try again",
+            )
         if path.is_file():
             link_or_copy(path, target / path.relative_to(source))
 

@@ -144,7 +144,8 @@ def _crash(request: JobRequest[ResultT], status: int, log: Path) -> ToolError:
     )
     out_of_memory = status == -signal.SIGKILL
     hint = (
-        "This is often the kernel's out-of-memory killer: lower calibration.batch_size or seq_len, or free memory"
+        "This is often the kernel's out-of-memory killer: lower calibration.batch_size or seq_len,"
+        " or free memory"
         if out_of_memory
         else "The log has the details; run the command again to continue"
     )

@@ -25,7 +25,6 @@ from filelock import FileLock
 
 from bwdeploy.errors import HostError, StoreError, ToolError
 from bwdeploy.places import cache_directory
-from bwdeploy.places import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,91 @@
+"""Stage `engine` (backend pytorch): `llm_args.yaml`, the LLM API arguments for the pinned TensorRT-LLM.
+
+The keys were checked against that version's fields before anything ran (`checks.engine`); this stage only
+writes them down. The model path is added where the model is served.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path  # noqa: TC003 - part of the public signatures
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from bwdeploy.errors import ToolError
+from bwdeploy.pipeline.stage import Step
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.host import Host
+    from bwdeploy.pipeline.stage import Work
+    from bwdeploy.recipe.schema import Recipe
+
+LLM_ARGS = "llm_args.yaml"
+
+
+class EngineStage:
+    """Writes the engine's arguments."""
+
+    name = "engine"
+    version = 1
+
+    def plan_step(self, recipe: Recipe, host: Host) -> Step:
+        """See `Stage.plan_step`."""
+        del host  # arguments describe the machine that will serve, not this one
+        return Step(
+            params={"tensorrt_llm": recipe.engine.tensorrt_llm, "llm_args": llm_args(recipe)},
+            command=f"write {LLM_ARGS} for TensorRT-LLM {recipe.engine.tensorrt_llm}",
+        )
+
+    def run(self, work: Work) -> None:
+        """See `Stage.run`."""
+        (work.out / LLM_ARGS).write_text(_as_yaml(work.step.params["llm_args"]))
+
+    def verify(self, out: Path) -> None:
+        """See `Stage.verify`."""
+        with (out / LLM_ARGS).open() as file:
+            written = YAML(typ="safe", pure=True).load(file)
+        if not isinstance(written, dict):
+            raise ToolError(f"{LLM_ARGS} is not a mapping", hint="Report this as a bug of bwdeploy")
+
+    def judge(self, recipe: Recipe, out: Path) -> None:
+        """See `Stage.judge`; arguments have no limits."""
+
+
+def llm_args(recipe: Recipe) -> dict[str, Any]:
+    """The LLM API arguments that a recipe means, its own `engine.llm_args` laid over the derived ones."""
+    engine, layout = recipe.engine, recipe.layout
+    derived: dict[str, Any] = {
+        "backend": "pytorch",
+        "tensor_parallel_size": layout.tp,
+        "pipeline_parallel_size": layout.pp,
+        "max_batch_size": engine.max_batch_size,
+        "max_num_tokens": engine.max_num_tokens,
+        "max_seq_len": engine.max_seq_len,
+        "trust_remote_code": recipe.model.trust_remote_code,
+    }
+    if layout.ep > 1:
+        derived["moe_expert_parallel_size"] = layout.ep
+    if layout.attention_dp:
+        derived["enable_attention_dp"] = True
+    if layout.nodes > 1:
+        derived["gpus_per_node"] = layout.gpus_per_node
+    if recipe.quantize.kv_cache != "none":
+        derived["kv_cache_config"] = {"dtype": recipe.quantize.kv_cache}
+    return _merged(derived, engine.llm_args)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        both_mappings = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both_mappings else value
+    return merged
+
+
+def _as_yaml(data: dict[str, Any]) -> str:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    text = StringIO()
+    yaml.dump(data, text)
+    return text.getvalue()

@@ -1,0 +1,75 @@
+"""Stage `quantize`: the ModelOpt checkpoint in the unified Hugging Face layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bwdeploy.errors import ToolError
+from bwdeploy.pipeline.jobs import QuantizePtq
+from bwdeploy.pipeline.stage import Step
+from bwdeploy.stages.datasets import dataset_sources, placed_dataset
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.host import Host
+    from bwdeploy.pipeline.stage import Work
+    from bwdeploy.recipe.schema import Recipe
+
+RESULT = "quantize.json"
+_FILE = "file://"
+
+
+class QuantizeStage:
+    """Makes the quantized checkpoint, when the recipe asks for one."""
+
+    name = "quantize"
+    version = 1
+
+    def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
+        """See `Stage.plan_step`."""
+        quantize = recipe.quantize
+        if quantize.method != "ptq":
+            return None
+        params = quantize.model_dump(mode="json", exclude={"method"})
+        sources = dataset_sources(quantize.calibration.dataset, name="calibration")
+        params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
+        if quantize.recipe and quantize.recipe.startswith(_FILE):
+            sources["recipe"] = Path(quantize.recipe.removeprefix(_FILE))
+            params["recipe"] = _FILE
+        params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
+        return Step(
+            params=params,
+            sources=sources,
+            inputs=("source",),
+            tools=("nvidia-modelopt", "torch", "transformers"),
+            command=f"ModelOpt PTQ {quantize.format or quantize.recipe} on {host.device}",
+        )
+
+    def run(self, work: Work) -> None:
+        """See `Stage.run`."""
+        params, sources = dict(work.step.params), work.step.sources
+        if "recipe" in sources:
+            params["recipe"] = f"{_FILE}{sources['recipe']}"
+        if "calibration" in sources:
+            params["calibration"] = params["calibration"] | {"dataset": f"{_FILE}{sources['calibration']}"}
+        request = QuantizePtq.model_validate(params | {"source": work.inputs["source"], "out": work.out})
+        result = work.executor.run(request, log=work.log, on_progress=work.on_progress)
+        (work.out / RESULT).write_text(result.model_dump_json(indent=1))
+
+    def verify(self, out: Path) -> None:
+        """See `Stage.verify`."""
+        for name in ("config.json", "hf_quant_config.json"):
+            if not (out / name).is_file():
+                raise ToolError(
+                    f"the exported checkpoint has no {name}", hint="The log of the quantize stage says why"
+                )
+        config = json.loads((out / "config.json").read_text())
+        if "quantization_config" not in config:
+            raise ToolError(
+                "config.json of the exported checkpoint has no quantization_config",
+                hint="The log of the quantize stage says why",
+            )
+
+    def judge(self, recipe: Recipe, out: Path) -> None:
+        """See `Stage.judge`; the gate judges checkpoints."""

