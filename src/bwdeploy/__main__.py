@@ -1,0 +1,5 @@
+"""`python -m bwdeploy`."""
+
+from bwdeploy.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""One checked recipe to its output: plan, run, publish.
+
+With `checks.recipes` (load, check) before it, this is the whole program in the order it happens; the
+command line and Python callers use the same functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bwdeploy.pipeline.host import probe_host
+from bwdeploy.pipeline.output import publish_output
+from bwdeploy.pipeline.plan import make_plan
+from bwdeploy.pipeline.run import run_plan
+from bwdeploy.pipeline.store import Store, storage_errors
+from bwdeploy.places import cache_directory
+from bwdeploy.planner.memory import plan_memory
+from bwdeploy.planner.shape import read_shape
+from bwdeploy.stages import PLACED_IN_OUTPUT, STAGES
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.jobs import Executor
+    from bwdeploy.pipeline.plan import Plan
+    from bwdeploy.pipeline.run import StageResult, Watcher
+    from bwdeploy.planner.memory import MemoryPlan
+    from bwdeploy.recipe.load import LoadedRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """A finished build."""
+
+    name: str
+    out: Path | None
+    """None when the build was asked to stop before the repository."""
+    stages: tuple[StageResult, ...]
+
+
+def open_store() -> Store:
+    """The user's store: `$BWDEPLOY_STORE`, else `store` in the cache directory."""
+    chosen = os.environ.get("BWDEPLOY_STORE")
+    return Store(Path(chosen).expanduser().absolute() if chosen else cache_directory() / "store")
+
+
+def plan_recipe(loaded: LoadedRecipe, *, store: Store) -> Plan:
+    """Plan the build of one recipe on this machine.
+
+    Raises:
+        HostError, StoreError: as `make_plan`.
+    """
+    return make_plan(loaded.recipe, stages=STAGES, host=probe_host(), store=store)
+
+
+def build_recipe(
+    loaded: LoadedRecipe,
+    out: Path,
+    *,
+    store: Store,
+    executor: Executor,
+    watcher: Watcher,
+    until: str | None = None,
+) -> BuildResult:
+    """Build one recipe into `out`, or only into the store when `until` names an earlier stage.
+
+    Raises:
+        ToolError, HostError, StoreError, GateError, InterruptedBuild: see `run_plan` and `publish_output`.
+    """
+    with storage_errors(store.root):
+        plan = plan_recipe(loaded, store=store)
+        results = run_plan(plan, store=store, executor=executor, watcher=watcher, until=until)
+    complete = len(results) == len(plan.stages)
+    if complete:
+        publish_output(
+            out,
+            recipe=loaded.recipe,
+            recipe_text=loaded.text,
+            host=probe_host(),
+            results=results,
+            placed=PLACED_IN_OUTPUT,
+        )
+    return BuildResult(name=plan.recipe.name, out=out if complete else None, stages=results)
+
+
+def planned_memory(plan: Plan) -> MemoryPlan | None:
+    """The memory of a planned deployment; None while the model's shape is not known.
+
+    It is known from a local directory at once, and from any other source once stage `source` has run.
+    """
+    source = plan.stages[0]
+    place = source.artifact.directory if source.artifact else source.step.sources.get("model")
+    try:
+        config = json.loads((place / "config.json").read_text()) if place else {}
+    except (OSError, ValueError):
+        return None
+    shape = read_shape(config)
+    return plan_memory(plan.recipe, shape) if shape else None

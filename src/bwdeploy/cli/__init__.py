@@ -1,0 +1,109 @@
+"""The command line: verbs that read arguments, call the room that does the work, and print the result.
+
+Results go to stdout (`--json` for machines), talk goes to stderr. Verbs import what they need when they
+run, so that `--help` and `check` stay fast; torch is imported by none. `main` turns every error into its
+exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from bwdeploy import __version__
+from bwdeploy.cli import making, serving, upkeep
+from bwdeploy.cli.output import print_json
+from bwdeploy.errors import BUG_EXIT_CODE, BwdeployError, InterruptedBuild, RecipeError, ToolError
+
+app = typer.Typer(
+    name="bwdeploy",
+    help="From one YAML recipe to a quantized, checked and served TensorRT-LLM deployment.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verbs in (making, serving, upkeep):
+    verbs.add_to(app)
+
+
+@app.callback()
+def _global_options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted=wanted)),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+) -> None:
+    del version, debug  # the first is answered by its callback, the second is read by `main`
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bwdeploy {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except typer.TyperException as error:
+        typer.echo(f"error: {error.format_message()} See `{_command()} --help`.", err=True)
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail(InterruptedBuild("interrupted", hint="Run the same command again: what was finished is kept"))
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        sys.exit(1)
+    except BwdeployError as error:
+        _fail(error)
+    except Exception:  # noqa: BLE001 - the last line of defense: a bug of ours is shown as one
+        traceback.print_exc()
+        typer.echo("This is a bug of bwdeploy; please report it with the lines above.", err=True)
+        sys.exit(BUG_EXIT_CODE)
+    sys.exit(status or 0)
+
+
+def _command() -> str:
+    """The verb that was called, as far as it can be told."""
+    return " ".join(["bwdeploy", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
+
+
+def _fail(error: BwdeployError) -> None:
+    """Say what went wrong on stderr (and, with --json, as JSON on stdout), and exit with its code."""
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    if "--json" in sys.argv:
+        print_json({"ok": False, "error": _error_json(error)})
+    for line in _error_lines(error):
+        typer.echo(line, err=True)
+    sys.exit(error.exit_code)
+
+
+def _error_lines(error: BwdeployError) -> list[str]:
+    if isinstance(error, RecipeError):
+        return [f"{finding.severity}: {finding}" for finding in error.findings]
+    hint = f" {error.hint.rstrip('.')}." if error.hint else ""
+    lines = [f"error: {error.message.rstrip('.')}.{hint}"]
+    if isinstance(error, ToolError) and error.log is not None:
+        lines += [f"  | {line}" for line in error.last_lines]
+        lines.append(f"log: {error.log}")
+    return lines
+
+
+def _error_json(error: BwdeployError) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "kind": type(error).__name__,
+        "exit_code": error.exit_code,
+        "message": error.message,
+        "hint": error.hint,
+    }
+    if isinstance(error, ToolError) and error.log is not None:
+        shown["log"] = str(error.log)
+    return shown

@@ -1,0 +1,94 @@
+"""The verbs that look after what is there: verify, store, doctor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from bwdeploy.cli.arguments import AsJson, OutPath
+from bwdeploy.cli.output import print_json
+from bwdeploy.errors import GateError
+
+_store = typer.Typer(help="The store of finished artifacts.")
+_MEGABYTE = 1_000_000
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs."""
+    app.add_typer(_store, name="store")
+    for verb in (verify, doctor):
+        app.command()(verb)
+
+
+def verify(out: OutPath, *, as_json: AsJson = False) -> None:
+    """Read every file of an output and compare it with the manifest; exit 6 when one differs."""
+    from bwdeploy.pipeline.output import damaged_files, read_manifest
+
+    manifest = read_manifest(out)
+    problems = damaged_files(out)
+    if as_json:
+        print_json({"ok": not problems, "name": manifest["name"], "problems": problems})
+    elif not problems:
+        typer.echo(f"{out}: {len(manifest['files'])} files are as they were built")
+    if problems:
+        raise GateError(
+            f"{out} is damaged: {'; '.join(problems)}", hint="Build the recipe again: it is repaired"
+        )
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Say what this machine has for building and serving, and what to do about what it lacks."""
+    from bwdeploy.build import open_store
+    from bwdeploy.doctor import diagnose
+
+    diagnoses = diagnose(open_store())
+    if as_json:
+        print_json({"ok": all(one.ok for one in diagnoses), "checks": [asdict(one) for one in diagnoses]})
+        return
+    for one in diagnoses:
+        typer.echo(f"{'ok  ' if one.ok else 'MISS'} {one.name}: {one.detail}")
+        if not one.ok:
+            typer.echo(f"     {one.hint}")
+
+
+@_store.command("ls")
+def list_store(*, as_json: AsJson = False) -> None:
+    """List the artifacts."""
+    from bwdeploy.build import open_store
+
+    artifacts = open_store().artifacts()
+    if as_json:
+        print_json(
+            [
+                {"stage": one.stage, "key": one.key, "bytes": one.size_bytes, "path": str(one.directory)}
+                for one in artifacts
+            ]
+        )
+        return
+    for one in artifacts:
+        typer.echo(f"{one.stage:<11} {one.key[:12]} {one.size_bytes / _MEGABYTE:>10.1f} MB  {one.directory}")
+
+
+@_store.command("gc")
+def collect_garbage(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove artifacts that the newest build of no recipe uses; outputs keep their files."""
+    from bwdeploy.build import open_store
+
+    store = open_store()
+    used = store.referenced_keys()
+    unused = [one for one in store.artifacts() if one.key not in used]
+    if not dry_run:
+        for one in unused:
+            store.remove(one)
+    freed = sum(one.size_bytes for one in unused)
+    if as_json:
+        print_json({"removed": [one.key for one in unused], "bytes": freed, "dry_run": dry_run})
+    else:
+        would = "would be " if dry_run else ""
+        typer.echo(f"{len(unused)} artifacts {would}removed, {freed / _MEGABYTE:.1f} MB")

@@ -1,0 +1,1 @@
+"""Model shape and memory, computed from config.json; pure."""
