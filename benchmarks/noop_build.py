@@ -21,10 +21,11 @@ from benchmarks.results import write_result
 RUNS = 7
 RECIPE = Path(__file__).parents[1] / "recipes" / "smollm2-135m-nvfp4.yaml"
 COUNTED = (
-    "import runpy, sys\n"
-    "try:\n    runpy.run_module('bwdeploy', run_name='__main__')\n"
-    "except SystemExit:\n    pass\n"
+    "import sys\n"
+    "from bwdeploy.cli import main\n"
+    "status = main()\n"
     "print(open('/proc/self/io').read().split()[1], file=sys.stderr)\n"
+    "sys.exit(status)\n"
 )
 
 

@@ -57,7 +57,8 @@ class Finding:
     """Where the rule comes from: a thread, a document or a file upstream."""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
+        position = f":{self.line}:{self.column}" if self.line else ""
+        place = f"{self.file}{position}: " if self.file else ""
         path = f"{self.path}: " if self.path else ""
         message = self.message.rstrip(".")
         hint = f" {self.hint.rstrip('.')}." if self.hint else ""

@@ -7,9 +7,9 @@ exit code.
 
 from __future__ import annotations
 
-import logging
 import sys
 import traceback
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -48,26 +48,26 @@ def _version(*, wanted: bool) -> None:
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line and leave with its exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+def main() -> int:
+    """Run the command line; its exit code."""
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
         typer.echo(f"error: {error.format_message()} See `{_command()} --help`.", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _fail(InterruptedBuild("interrupted", hint="Run the same command again: what was finished is kept"))
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
-        sys.exit(1)
+        return _told(
+            InterruptedBuild("interrupted", hint="Run the same command again: finished stages are kept")
+        )
     except BwdeployError as error:
-        _fail(error)
+        return _told(error)
+    except BrokenPipeError:
+        return 1
     except Exception:  # noqa: BLE001 - the last line of defense: a bug of ours is shown as one
         traceback.print_exc()
         typer.echo("This is a bug of bwdeploy; please report it with the lines above.", err=True)
-        sys.exit(BUG_EXIT_CODE)
-    sys.exit(status or 0)
+        return BUG_EXIT_CODE
+    return status if isinstance(status, int) else 0
 
 
 def _command() -> str:
@@ -75,15 +75,15 @@ def _command() -> str:
     return " ".join(["bwdeploy", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
 
 
-def _fail(error: BwdeployError) -> None:
-    """Say what went wrong on stderr (and, with --json, as JSON on stdout), and exit with its code."""
+def _told(error: BwdeployError) -> int:
+    """Say what went wrong on stderr (and, with --json, as JSON on stdout); the exit code of it."""
     if "--debug" in sys.argv:
         traceback.print_exception(error)
     if "--json" in sys.argv:
         print_json({"ok": False, "error": _error_json(error)})
     for line in _error_lines(error):
         typer.echo(line, err=True)
-    sys.exit(error.exit_code)
+    return error.exit_code
 
 
 def _error_lines(error: BwdeployError) -> list[str]:
@@ -104,6 +104,8 @@ def _error_json(error: BwdeployError) -> dict[str, object]:
         "message": error.message,
         "hint": error.hint,
     }
+    if isinstance(error, RecipeError):
+        shown["findings"] = [asdict(finding) for finding in error.findings]
     if isinstance(error, ToolError) and error.log is not None:
         shown["log"] = str(error.log)
     return shown

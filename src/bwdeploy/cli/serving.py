@@ -91,8 +91,8 @@ def smoke(
         )
     if as_json:
         print_json(report.model_dump(mode="json"))
-    else:
-        typer.echo(report_text(report))
+        raise typer.Exit(0 if report.ok else GateError.exit_code)
+    typer.echo(report_text(report))
     if not report.ok:
         failed = ", ".join(check.id for check in report.failures)
         raise GateError(f"the smoke test failed: {failed}", hint=f"The server's log: {live.server.log}")

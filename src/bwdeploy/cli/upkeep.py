@@ -30,12 +30,12 @@ def verify(out: OutPath, *, as_json: AsJson = False) -> None:
     problems = damaged_files(out)
     if as_json:
         print_json({"ok": not problems, "name": manifest["name"], "problems": problems})
-    elif not problems:
-        typer.echo(f"{out}: {len(manifest['files'])} files are as they were built")
+        raise typer.Exit(GateError.exit_code if problems else 0)
     if problems:
         raise GateError(
             f"{out} is damaged: {'; '.join(problems)}", hint="Build the recipe again: it is repaired"
         )
+    typer.echo(f"{out}: {len(manifest['files'])} files are as they were built")
 
 
 def doctor(*, as_json: AsJson = False) -> None:

@@ -23,7 +23,7 @@ Device = Literal["cpu", "cuda"]
 class JobData(BaseModel):
     """Strict, immutable JSON data."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 ResultT = TypeVar("ResultT", bound=JobData)

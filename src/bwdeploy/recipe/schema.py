@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-SOURCE_PATTERN = r"^(hf|file|package)://\S.*$"
-VERSION_PATTERN = r"^\d+\.\d+(\.\d+)?([a-z]+\d+)?$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+SOURCE_PATTERN = r"^(hf|file|package)://[^ \n][^\n]*$"
+VERSION_PATTERN = r"^[0-9]+\.[0-9]+(\.[0-9]+)?([a-z]+[0-9]+)?$"
 PATTERN_MEANINGS = {
-    NAME_PATTERN: "letters, digits, '.', '_' and '-' (at most 100, the first a letter or digit)",
+    NAME_PATTERN: "letters, digits, '.', '_' and '-' (the first a letter or digit)",
     SOURCE_PATTERN: "hf://org/name@revision, file://path or package://dist-name/path",
     VERSION_PATTERN: "a version such as 1.2.1",
 }
 """The patterns below in the user's words; messages use them."""
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=100)]
 ModulePattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, min_length=8, max_length=4096)]

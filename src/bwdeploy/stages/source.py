@@ -10,10 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bwdeploy.errors import HostError, ToolError
+from bwdeploy.errors import HostError
 from bwdeploy.pipeline.jobs import ConvertGguf, Download
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.trees import content_files, link_or_copy
+from bwdeploy.stages.model_files import require_whole_model
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
@@ -84,17 +85,7 @@ class SourceStage:
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
-        if not (out / "config.json").is_file():
-            raise ToolError(
-                "the source has no config.json",
-                hint="Name a Hugging Face model directory, or a .gguf file",
-            )
-        if not any(out.glob("*.safetensors")):
-            raise ToolError(
-                "the source has no .safetensors file",
-                hint="Pickled weights (.bin, .pt) can run code when they are read and are not taken:"
-                " convert the model to safetensors first",
-            )
+        require_whole_model(out)
 
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`; a source has no limits."""
