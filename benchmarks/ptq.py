@@ -26,7 +26,7 @@ from bwdeploy.tools.local_executor import LocalExecutor
 
 RUNS = 3
 SAMPLES, SEQ_LEN, BATCH = 64, 256, 4
-FORMATS = {"nvfp4": "NVFP4_DEFAULT_CFG", "nvfp4_mlp_only": "NVFP4_MLP_ONLY_CFG"}
+FORMATS = {"nvfp4": "NVFP4_DEFAULT_CFG"}
 RECIPE = Path(__file__).parents[1] / "recipes" / "smollm2-135m-nvfp4.yaml"
 BY_HAND = Path(__file__).with_name("ptq_by_hand.py")
 
