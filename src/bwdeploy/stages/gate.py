@@ -13,7 +13,7 @@ from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.jobs import Audit, AuditReport
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.stages.checkpoint import checkpoint_stage
-from bwdeploy.stages.datasets import dataset_sources, placed_dataset
+from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Gate, Recipe
 
 REPORT = "audit.json"
-_FILE = "file://"
 
 
 class GateStage:
@@ -56,10 +55,10 @@ class GateStage:
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
         params = dict(work.step.params)
-        if "evaluation" in work.step.sources:
-            params["evaluation"] = params["evaluation"] | {
-                "dataset": f"{_FILE}{work.step.sources['evaluation']}"
-            }
+        placed = params["evaluation"]["dataset"]
+        params["evaluation"] = params["evaluation"] | {
+            "dataset": found_dataset(placed, work.step.sources, name="evaluation")
+        }
         checkpoint, compare = params.pop("checkpoint"), params.pop("compare")
         request = Audit.model_validate(
             params

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bwdeploy.errors import ToolError
 from bwdeploy.pipeline.jobs import QuantizePtq
 from bwdeploy.pipeline.stage import Step
-from bwdeploy.stages.datasets import dataset_sources, placed_dataset
+from bwdeploy.recipe.uris import FILE_SCHEME, file_of
+from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bwdeploy.pipeline.host import Host
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
 RESULT = "quantize.json"
-_FILE = "file://"
 
 
 class QuantizeStage:
@@ -34,9 +35,9 @@ class QuantizeStage:
         params = quantize.model_dump(mode="json", exclude={"method"})
         sources = dataset_sources(quantize.calibration.dataset, name="calibration")
         params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
-        if quantize.recipe and quantize.recipe.startswith(_FILE):
-            sources["recipe"] = Path(quantize.recipe.removeprefix(_FILE))
-            params["recipe"] = _FILE
+        if quantize.recipe and quantize.recipe.startswith(FILE_SCHEME):
+            sources["recipe"] = file_of(quantize.recipe)
+            params["recipe"] = FILE_SCHEME
         params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
         return Step(
             params=params,
@@ -50,9 +51,11 @@ class QuantizeStage:
         """See `Stage.run`."""
         params, sources = dict(work.step.params), work.step.sources
         if "recipe" in sources:
-            params["recipe"] = f"{_FILE}{sources['recipe']}"
-        if "calibration" in sources:
-            params["calibration"] = params["calibration"] | {"dataset": f"{_FILE}{sources['calibration']}"}
+            params["recipe"] = f"{FILE_SCHEME}{sources['recipe']}"
+        placed = params["calibration"]["dataset"]
+        params["calibration"] = params["calibration"] | {
+            "dataset": found_dataset(placed, sources, name="calibration")
+        }
         request = QuantizePtq.model_validate(params | {"source": work.inputs["source"], "out": work.out})
         result = work.executor.run(request, log=work.log, on_progress=work.on_progress)
         (work.out / RESULT).write_text(result.model_dump_json(indent=1))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
 
 from bwdeploy.worker.failures import recipe_error
 
@@ -97,7 +96,7 @@ def _documents(request: TextRequest) -> Iterator[str]:
     if request.dataset == _BUILTIN:
         return _python_topics()
     if scheme == "file" and rest:
-        return _file_documents(request, Path(unquote(rest)))
+        return _file_documents(request, Path(rest))
     if scheme == "hf" and rest:
         return _hub_documents(request, rest)
     raise recipe_error(

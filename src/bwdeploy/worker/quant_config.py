@@ -15,7 +15,6 @@ from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from bwdeploy.facts.formats import format_table
 from bwdeploy.worker.failures import recipe_error
@@ -115,7 +114,7 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 def _modelopt_recipe(name: str) -> dict[str, Any]:
     loader = import_module("modelopt.recipe.loader")
     scheme, _, rest = name.partition("file://")
-    place = Path(unquote(rest)) if not scheme and rest else _builtin_recipe(name, loader.BUILTIN_RECIPES_LIB)
+    place = Path(rest) if not scheme and rest else _builtin_recipe(name, loader.BUILTIN_RECIPES_LIB)
     try:
         recipe = loader.load_recipe(place)
     except (OSError, ValueError, TypeError, KeyError) as error:
