@@ -12,7 +12,7 @@ PYTHON := $(shell for python in python3 python3.11 python3.12; do \
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types check schema bench clean
+.PHONY: help setup demo test test-slow test-gpu lint types check schema bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: $(VENV)/.dev ## run the test suite (no GPU, under 10 minutes)
 
 test-slow: $(VENV)/.dev ## run the tests that take minutes: the quickstart model through every format
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.dev ## run the tests that need a CUDA GPU
+	$(BIN)/python -m pytest -m gpu
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	$(BIN)/ruff check .
