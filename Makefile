@@ -40,7 +40,7 @@ demo: setup ## build the quickstart recipe, serve it on the real Triton server, 
 test: $(VENV)/.dev ## run the test suite (no GPU, under 10 minutes)
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev ## run the tests that take minutes: the quickstart model through every format
+test-slow: $(VENV)/.dev ## run the tests that take minutes: every shipped quickstart recipe
 	$(BIN)/python -m pytest -m slow
 
 test-gpu: $(VENV)/.dev ## run the tests that need a CUDA GPU
