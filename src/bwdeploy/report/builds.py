@@ -32,16 +32,27 @@ def build_json(result: BuildResult) -> dict[str, Any]:
 def build_text(result: BuildResult) -> str:
     """What a person wants to know after a build."""
     lines = [
-        _gate_text(read_report(stage.artifact.directory))
+        line
         for stage in result.stages
         if stage.name == GateStage.name
+        for line in audit_lines(read_report(stage.artifact.directory))
     ]
     if result.out is None:
         return "\n".join([*lines, f"{result.name}: stopped after stage {result.stages[-1].name}"])
     return "\n".join([*lines, f"{result.name}: {result.out}", f"next: bwdeploy serve {result.out}"])
 
 
-def _gate_text(report: AuditReport) -> str:
+def audit_lines(report: AuditReport) -> list[str]:
+    """An audit in one line, and a line for everything that it found."""
+    findings = [
+        f"audit {finding.severity}: {finding.check}: {f'{finding.tensor}: ' if finding.tensor else ''}"
+        f"{finding.message.rstrip('.')}.{f' {finding.hint}' if finding.hint else ''}"
+        for finding in report.findings
+    ]
+    return [_audit_summary(report), *findings]
+
+
+def _audit_summary(report: AuditReport) -> str:
     parts = [f"{report.bits_per_parameter:.2f} bits per parameter"]
     if report.worst_tensors:
         worst = report.worst_tensors[0]
