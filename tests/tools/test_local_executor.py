@@ -39,6 +39,7 @@ def test_error_of_the_worker_arrives_with_its_log(tmp_path: Path) -> None:
         LocalExecutor().run(request(tmp_path), log=log, on_progress=ignore)
     assert error.value.log == log
     assert "Traceback" in log.read_text()
+    assert error.value.last_lines == ()  # the message says it all; the traceback stays in the log
 
 
 def test_progress_reports_arrive_and_other_output_is_ignored(tmp_path: Path) -> None:

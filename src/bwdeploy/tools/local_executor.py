@@ -133,7 +133,7 @@ def _reported(error: dict[str, Any], log: Path) -> BwdeployError:
         case "store":
             return StoreError(message, hint=hint)
         case _:
-            return ToolError(message, hint=hint, log=log, last_lines=last_lines(log))
+            return ToolError(message, hint=hint, log=log)
 
 
 def _crash(request: JobRequest[ResultT], status: int, log: Path) -> ToolError:
