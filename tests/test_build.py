@@ -82,7 +82,7 @@ def statuses(answer: Any) -> dict[str, str]:
 
 def test_output_is_a_whole_model_repository(built: Place) -> None:
     version = built.root / "out/model_repository/tiny/1"
-    for name in ("model.py", "engine.json", "llm_args.yaml", "bwdeploy_runtime/worker.py"):
+    for name in ("model.py", "engine.json", "llm_args.yaml", "bwdeploy_runtime/worker/__main__.py"):
         assert (version / name).is_file()
     checkpoint = {path.name for path in (version / "checkpoint").iterdir()}
     assert {

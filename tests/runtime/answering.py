@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from bwdeploy_runtime.loop import EngineLoop
 from bwdeploy_runtime.protocol import Cancel, Delta, Generate, RequestFailed, Shutdown
+from bwdeploy_runtime.worker.loop import EngineLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

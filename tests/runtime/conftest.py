@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import bwdeploy_runtime
-from bwdeploy_runtime.process import PYTHON_VARIABLE
+from bwdeploy_runtime.stub.process import PYTHON_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

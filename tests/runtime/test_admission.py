@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bwdeploy_runtime.admission import Admission, Ticket
 from bwdeploy_runtime.errors import UnavailableError
 from bwdeploy_runtime.protocol import Delta
+from bwdeploy_runtime.stub.admission import Admission, Ticket
 
 
 class NoSink:

@@ -14,9 +14,9 @@ import pytest
 
 from bwdeploy_runtime.config import EngineConfig
 from bwdeploy_runtime.errors import EngineError, UnavailableError
-from bwdeploy_runtime.link import EngineLink
-from bwdeploy_runtime.process import PYTHON_VARIABLE
 from bwdeploy_runtime.protocol import Delta, Generate
+from bwdeploy_runtime.stub.link import EngineLink
+from bwdeploy_runtime.stub.process import PYTHON_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bwdeploy_runtime.outbox import Outbox
 from bwdeploy_runtime.protocol import Delta
+from bwdeploy_runtime.worker.outbox import Outbox
 
 
 @pytest.fixture

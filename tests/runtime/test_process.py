@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bwdeploy_runtime.errors import EngineError
-from bwdeploy_runtime.process import engine_environment, engine_python
+from bwdeploy_runtime.stub.process import engine_environment, engine_python
 
 
 def test_the_named_python_runs_the_engine() -> None:

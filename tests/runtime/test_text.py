@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-from bwdeploy_runtime.text import ByteDetokenizer, StopMatcher, TokenizerDetokenizer
+from bwdeploy_runtime.worker.text import ByteDetokenizer, StopMatcher, TokenizerDetokenizer
 
 TEXT = "Grüße 👩‍👩‍👧‍👦 from 東京 🇩🇪!"
 

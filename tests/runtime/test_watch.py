@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bwdeploy_runtime.watch import ProgressWatch
+from bwdeploy_runtime.stub.watch import ProgressWatch
 
 
 @pytest.fixture

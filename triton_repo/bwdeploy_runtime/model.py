@@ -20,17 +20,17 @@ import triton_python_backend_utils as pb_utils
 
 from bwdeploy_runtime.config import EngineConfig
 from bwdeploy_runtime.errors import InvalidRequestError, RuntimeFault, UnavailableError
-from bwdeploy_runtime.exchange import Exchange
-from bwdeploy_runtime.inputs import asks_to_stop, read_request
-from bwdeploy_runtime.link import EngineLink
-from bwdeploy_runtime.live import LiveRequests
-from bwdeploy_runtime.metrics import Metrics
-from bwdeploy_runtime.outputs import error_response, text_response
 from bwdeploy_runtime.protocol import Generate
-from bwdeploy_runtime.triton_log import forward_logging
+from bwdeploy_runtime.stub.exchange import Exchange
+from bwdeploy_runtime.stub.inputs import asks_to_stop, read_request
+from bwdeploy_runtime.stub.link import EngineLink
+from bwdeploy_runtime.stub.live import LiveRequests
+from bwdeploy_runtime.stub.metrics import Metrics
+from bwdeploy_runtime.stub.outputs import error_response, text_response
+from bwdeploy_runtime.stub.triton_log import forward_logging
 
 if TYPE_CHECKING:
-    from bwdeploy_runtime.triton_types import ResponseSender, TritonRequest
+    from bwdeploy_runtime.stub.triton_types import ResponseSender, TritonRequest
 
 _LOG = logging.getLogger("bwdeploy_runtime.model")
 

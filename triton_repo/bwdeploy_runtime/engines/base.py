@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bwdeploy_runtime.config import EngineConfig
     from bwdeploy_runtime.protocol import RequestFailed
     from bwdeploy_runtime.sampling import SamplingParams
-    from bwdeploy_runtime.text import Detokenizer
+    from bwdeploy_runtime.worker.text import Detokenizer
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
-
-
-def create_engine(runtime: str) -> Engine:
-    """The engine that `EngineConfig.runtime` names; its heavy imports happen here and in `load`."""
-    if runtime == "tensorrt_llm":
-        from bwdeploy_runtime.engines.tensorrt_llm import TensorRtLlmEngine  # noqa: PLC0415
-
-        return TensorRtLlmEngine()
-    if runtime == "reference":
-        from bwdeploy_runtime.engines.reference import ReferenceEngine  # noqa: PLC0415
-
-        return ReferenceEngine()
-    from bwdeploy_runtime.engines.echo import EchoEngine  # noqa: PLC0415
-
-    return EchoEngine()

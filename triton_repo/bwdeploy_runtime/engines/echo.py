@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy_runtime.engines.base import EngineInfo, Request, Tokens
 from bwdeploy_runtime.errors import InvalidRequestError
-from bwdeploy_runtime.text import ByteDetokenizer
+from bwdeploy_runtime.worker.text import ByteDetokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

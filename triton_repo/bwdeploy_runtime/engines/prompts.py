@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy_runtime.errors import EngineError, InvalidRequestError
-from bwdeploy_runtime.text import TokenizerDetokenizer
+from bwdeploy_runtime.worker.text import TokenizerDetokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bwdeploy_runtime.config import EngineConfig
     from bwdeploy_runtime.sampling import SamplingParams
-    from bwdeploy_runtime.text import TokenizerDetokenizer
+    from bwdeploy_runtime.worker.text import TokenizerDetokenizer
 
 _LOG = logging.getLogger(__name__)
 _OUR_KEYS = ("model", "tokenizer", "trust_remote_code")

@@ -8,12 +8,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from bwdeploy_runtime.answers import Answer
 from bwdeploy_runtime.engines.base import Request
 from bwdeploy_runtime.errors import InvalidRequestError
-from bwdeploy_runtime.outbox import Outbox
 from bwdeploy_runtime.protocol import Cancel, Generate, RequestFailed
 from bwdeploy_runtime.sampling import SamplingParams
+from bwdeploy_runtime.worker.answers import Answer
+from bwdeploy_runtime.worker.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

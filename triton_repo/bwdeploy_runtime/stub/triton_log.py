@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bwdeploy_runtime.triton_types import PbUtils, TritonLogger
+    from bwdeploy_runtime.stub.triton_types import PbUtils, TritonLogger
 
 
 class _TritonHandler(logging.Handler):

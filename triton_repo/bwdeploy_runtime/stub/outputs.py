@@ -12,9 +12,9 @@ import numpy as np
 from bwdeploy_runtime.tensors import PERFORMANCE_OUTPUTS
 
 if TYPE_CHECKING:
-    from bwdeploy_runtime.inputs import ClientRequest
     from bwdeploy_runtime.protocol import Delta
-    from bwdeploy_runtime.triton_types import PbUtils, TritonResponse, TritonTensor
+    from bwdeploy_runtime.stub.inputs import ClientRequest
+    from bwdeploy_runtime.stub.triton_types import PbUtils, TritonResponse, TritonTensor
 
 _NUMPY_TYPES = {"TYPE_INT32": np.int32, "TYPE_INT64": np.int64, "TYPE_FP32": np.float32}
 

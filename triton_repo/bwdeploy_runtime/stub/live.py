@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bwdeploy_runtime.exchange import Exchange
+    from bwdeploy_runtime.stub.exchange import Exchange
 
 
 class LiveRequests:

@@ -12,7 +12,7 @@ from bwdeploy_runtime.spelling import suggestion
 from bwdeploy_runtime.tensors import INPUT_NAMES, SAMPLING_PREFIX
 
 if TYPE_CHECKING:
-    from bwdeploy_runtime.triton_types import TritonRequest
+    from bwdeploy_runtime.stub.triton_types import TritonRequest
 
 _MANY = ("sampling_param_stop",)
 """Inputs with more than one value."""

@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bwdeploy_runtime.admission import Admission, Sink, Ticket
 from bwdeploy_runtime.errors import EngineError, UnavailableError
-from bwdeploy_runtime.life import EngineLife
 from bwdeploy_runtime.protocol import Cancel, Delta, RequestFailed, encode
+from bwdeploy_runtime.stub.admission import Admission, Sink, Ticket
+from bwdeploy_runtime.stub.life import EngineLife
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bwdeploy_runtime.config import EngineConfig
-    from bwdeploy_runtime.connection import EngineConnection
-    from bwdeploy_runtime.process import EngineProcess
     from bwdeploy_runtime.protocol import Generate
+    from bwdeploy_runtime.stub.connection import EngineConnection
+    from bwdeploy_runtime.stub.process import EngineProcess
 
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.5

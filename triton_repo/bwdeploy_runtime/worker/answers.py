@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bwdeploy_runtime.text import StopMatcher
+from bwdeploy_runtime.worker.text import StopMatcher
 
 if TYPE_CHECKING:
     from bwdeploy_runtime.engines.base import Tokens
     from bwdeploy_runtime.sampling import SamplingParams
-    from bwdeploy_runtime.text import Detokenizer
+    from bwdeploy_runtime.worker.text import Detokenizer
 
 
 class Piece(NamedTuple):

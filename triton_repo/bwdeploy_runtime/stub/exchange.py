@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from bwdeploy_runtime.outputs import build_response, error_response
+from bwdeploy_runtime.stub.outputs import build_response, error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bwdeploy_runtime.inputs import ClientRequest
     from bwdeploy_runtime.protocol import Delta
-    from bwdeploy_runtime.triton_types import PbUtils, ResponseSender, TritonResponse
+    from bwdeploy_runtime.stub.inputs import ClientRequest
+    from bwdeploy_runtime.stub.triton_types import PbUtils, ResponseSender, TritonResponse
 
 
 class Exchange:

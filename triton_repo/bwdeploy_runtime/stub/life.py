@@ -8,9 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bwdeploy_runtime.connection import EngineConnection
 from bwdeploy_runtime.errors import EngineError, ProtocolError
-from bwdeploy_runtime.process import EngineProcess
 from bwdeploy_runtime.protocol import (
     Delta,
     Fatal,
@@ -21,7 +19,9 @@ from bwdeploy_runtime.protocol import (
     decode_event,
     encode,
 )
-from bwdeploy_runtime.watch import ProgressWatch
+from bwdeploy_runtime.stub.connection import EngineConnection
+from bwdeploy_runtime.stub.process import EngineProcess
+from bwdeploy_runtime.stub.watch import ProgressWatch
 
 if TYPE_CHECKING:
     import threading

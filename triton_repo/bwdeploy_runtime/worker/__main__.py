@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bwdeploy_runtime.config import EngineConfig
-from bwdeploy_runtime.engines.base import create_engine
+from bwdeploy_runtime.engines import create_engine
 from bwdeploy_runtime.errors import RuntimeFault
-from bwdeploy_runtime.loop import EngineLoop
 from bwdeploy_runtime.protocol import (
     Fatal,
     Heartbeat,
@@ -31,6 +30,7 @@ from bwdeploy_runtime.protocol import (
     decode_command,
     encode,
 )
+from bwdeploy_runtime.worker.loop import EngineLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
