@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.checks.schema_walk import Kind, Misfit, SchemaWalk
 from bwdeploy.facts.llm_args import LlmArgsSchema, Rename, llm_args_schema, other_bundled_schemas, renames
@@ -78,8 +77,7 @@ _MAX_MISFITS = 100
 """Beyond it the arguments are for something else altogether."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArgProblem:
+class ArgProblem(NamedTuple):
     """Something wrong with one argument; `path` starts inside `engine.llm_args`."""
 
     kind: ProblemKind

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.checks import check
 from bwdeploy.errors import Finding, RecipeError
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedRecipe:
+class CheckedRecipe(NamedTuple):
     """A recipe without errors, and what there is to say about it all the same."""
 
     loaded: LoadedRecipe

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.checks.llm_args import ArgProblem, check_llm_args
 from bwdeploy.facts.gpus import Gpu, find_gpu
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that a rule found."""
 
     path: KeyPath
@@ -28,8 +26,7 @@ class Problem:
     """When it differs from the rule's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What rules look at: the recipe and the facts that it names."""
 
     recipe: Recipe
@@ -41,8 +38,7 @@ class Subject:
     """What is wrong with `engine.llm_args`; several rules share this one look at them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(NamedTuple):
     """One thing that can be wrong."""
 
     id: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from bwdeploy.facts.reader import read_data
 
@@ -54,8 +55,7 @@ class KvCacheFacts(Kernels):
     bits_per_value: float
 
 
-@dataclass(frozen=True)
-class FormatTable:
+class FormatTable(NamedTuple):
     """All formats by word."""
 
     formats: dict[str, FormatFacts]

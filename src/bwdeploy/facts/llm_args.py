@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bwdeploy.errors import HostError
 from bwdeploy.facts.reader import read_data
@@ -29,8 +28,7 @@ _BUNDLED: tuple[tuple[Version, Version, str], ...] = (
 KNOWN_VERSIONS = "1.2.x, 1.3.x and 1.4.x"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlmArgsSchema:
+class LlmArgsSchema(NamedTuple):
     """The arguments of one version."""
 
     schema: dict[str, Any]
@@ -44,8 +42,7 @@ class LlmArgsSchema:
     """Keys that only the engine backend (TensorRT-LLM up to 1.3.0rc20) knows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rename:
+class Rename(NamedTuple):
     """A key or value of an old recipe, and what to write for the versions it speaks about."""
 
     found: tuple[str, ...]

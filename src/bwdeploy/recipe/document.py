@@ -8,8 +8,7 @@ here (see `load`).
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.nodes import MAX_NODES, ListNode, MapNode, Node, NodeError, ScalarNode, compose
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One YAML document."""
 
     data: Any

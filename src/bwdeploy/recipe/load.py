@@ -6,8 +6,7 @@ file, line and column. Whether the parts of a recipe fit each other is not decid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.base import with_bases
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Recipe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedRecipe:
+class LoadedRecipe(NamedTuple):
     """One build, with what is needed to talk about its recipe."""
 
     recipe: Recipe

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.findings import finding_at
@@ -33,8 +32,7 @@ _MAX_LABEL = 40
 _RULE = "recipe-matrix"
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(NamedTuple):
     """One value of one axis."""
 
     path: tuple[str, ...]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.document import parse_document
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 _SHOWN_LENGTH = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """A value for one path."""
 
     path: tuple[str, ...]

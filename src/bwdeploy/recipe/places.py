@@ -8,12 +8,12 @@ the line that really said it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """One spot in a file, or a value of the command line."""
 
     file: str = ""

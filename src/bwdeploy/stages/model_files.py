@@ -26,11 +26,6 @@ def require_whole_model(directory: Path) -> None:
         ToolError: a file is missing, cut short or not of its format.
     """
     _require_object(directory / "config.json", "Name a Hugging Face model directory, or a .gguf file")
-    if not any((directory / name).is_file() for name in _TOKENIZERS):
-        raise ToolError(
-            f"the source has no tokenizer ({', '.join(_TOKENIZERS)})",
-            hint="Copy the tokenizer files of the model into the directory",
-        )
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
         raise ToolError(
@@ -40,6 +35,11 @@ def require_whole_model(directory: Path) -> None:
         )
     for path in weights:
         _require_whole_weights(path)
+    if not any((directory / name).is_file() for name in _TOKENIZERS):
+        raise ToolError(
+            f"the source has no tokenizer ({', '.join(_TOKENIZERS)})",
+            hint="Copy the tokenizer files of the model into the directory",
+        )
 
 
 def _require_object(path: Path, hint: str) -> None:
