@@ -1,4 +1,4 @@
-"""The verbs that run what was built: serve, smoke."""
+"""The verbs that run what was built: serve, smoke, bench."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Port = Annotated[int | None, typer.Option(min=1, max=65535, show_default="a free
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs."""
-    for verb in (serve, smoke):
+    for verb in (serve, smoke, bench):
         app.command()(verb)
 
 
@@ -96,6 +96,41 @@ def smoke(
     if not report.ok:
         failed = ", ".join(check.id for check in report.failures)
         raise GateError(f"the smoke test failed: {failed}", hint=f"The server's log: {live.server.log}")
+
+
+def bench(
+    out: OutPath,
+    *,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 4,
+    requests: Annotated[int, typer.Option(min=1, help="Requests in all.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 64,
+    server: Server = "bundled",
+    image: Image = None,
+    gpus: Gpus = "all",
+    as_json: AsJson = False,
+) -> None:
+    """Start an output, load it with the recipe's prompts, say what clients saw, and stop it."""
+    from bwdeploy.report.load import load_text
+    from bwdeploy.serving.client import Sampling
+    from bwdeploy.serving.deployment import open_deployment
+    from bwdeploy.serving.load import LoadPlan, run_load
+    from bwdeploy.serving.serve import ServeOptions, serving
+
+    deployment = open_deployment(out)
+    plan = LoadPlan(
+        prompts=deployment.serve.prompts,
+        sampling=Sampling(max_tokens=max_tokens),
+        concurrency=concurrency,
+        requests=requests,
+    )
+    with serving(deployment, ServeOptions(kind=server, image=image, gpus=gpus), on_progress=_talk) as live:
+        report = run_load(live.endpoint, plan)
+    if as_json:
+        print_json(report.to_json())
+        raise typer.Exit(GateError.exit_code if report.failures else 0)
+    typer.echo(load_text(report))
+    if report.failures:
+        raise GateError("some requests failed", hint=f"The server's log: {live.server.log}")
 
 
 def _ask(
