@@ -78,7 +78,7 @@ class EngineLife:
                     process.kill()
         except (EngineError, OSError) as error:
             return f"The engine could not be started: {error}"
-        return f"{trouble}. Log: {log}"
+        return f"{trouble.rstrip('.')}. Log: {log}"
 
     def _live(self, process: EngineProcess, listener: socket.socket) -> str:
         deadline_s = time.monotonic() + self._config.startup_timeout_s
