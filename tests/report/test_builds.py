@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.stages.test_gate import report
-
 from bwdeploy.pipeline.jobs import AuditFinding
 from bwdeploy.report.builds import audit_lines
+from tests.stages.test_gate import report
 
 
 def test_audit_says_size_error_and_perplexity_in_one_line() -> None:
