@@ -30,8 +30,6 @@ gate:
 serve: {runtime: reference, model_name: tiny}
 """
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-
 
 class Place:
     """A directory with a recipe, its model and a cache of its own."""
