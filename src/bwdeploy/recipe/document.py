@@ -1,6 +1,6 @@
 """YAML text to plain JSON-able data plus the place of every key and value.
 
-Built on ruamel.yaml's event stream: no object is ever constructed from a tag, an alias is expanded under
+Built on PyYAML's event stream: no object is ever constructed from a tag, an alias is expanded under
 a limit, and every input, whatever its bytes, ends in data or in findings. What the keys mean is not known
 here (see `load`).
 """

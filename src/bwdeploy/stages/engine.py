@@ -6,11 +6,10 @@ writes them down. The model path is added where the model is served.
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path  # noqa: TC003 - part of the public signatures
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from bwdeploy.errors import ToolError
 from bwdeploy.pipeline.stage import Step
@@ -39,12 +38,12 @@ class EngineStage:
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
-        (work.out / LLM_ARGS).write_text(_as_yaml(work.step.params["llm_args"]))
+        (work.out / LLM_ARGS).write_text(yaml.safe_dump(work.step.params["llm_args"]))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
         with (out / LLM_ARGS).open() as file:
-            written = YAML(typ="safe", pure=True).load(file)
+            written = yaml.safe_load(file)
         if not isinstance(written, dict):
             raise ToolError(f"{LLM_ARGS} is not a mapping", hint="Report this as a bug of bwdeploy")
 
@@ -81,11 +80,3 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both_mappings = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = _merged(merged[name], value) if both_mappings else value
     return merged
-
-
-def _as_yaml(data: dict[str, Any]) -> str:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    text = StringIO()
-    yaml.dump(data, text)
-    return text.getvalue()
