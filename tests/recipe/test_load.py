@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.load import LoadedRecipe, load_recipes
@@ -329,7 +329,7 @@ def test_values_that_make_no_name_are_numbered(tmp_path: Path) -> None:
         ("{quantize.format: []}", "expected a list"),
         ("{name: [a]}", "cannot be an axis"),
         ("{layout.tp: [1, 1]}", "both be called tiny-1"),
-        ("{layout.tp: [" + ", ".join(map(str, range(1, 300))) + "]}", "299 builds"),
+        ("{layout.tp: [" + ", ".join(map(str, range(1, 300))) + "]}", "1100 builds"),
         ("{name.x.y: [1]}", "single value"),
     ],
 )
@@ -417,9 +417,7 @@ def test_no_structure_gives_a_traceback(
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "structure.yaml"
     with file.open("w", encoding="utf-8", errors="replace") as stream:
-        YAML(typ="safe", pure=True).dump(
-            {"schema": 1, "name": "n", "model": {"source": "file://m"}, **data}, stream
-        )
+        yaml.safe_dump({"schema": 1, "name": "n", "model": {"source": "file://m"}, **data}, stream)
     problems: tuple[Finding, ...] = ()
     builds: tuple[LoadedRecipe, ...] = ()
     try:
@@ -449,3 +447,19 @@ def test_a_matrix_cannot_multiply_a_large_recipe(tmp_path: Path) -> None:
     )
     (finding,) = findings(file)
     assert "too much" in finding.message
+
+
+@pytest.mark.parametrize("said", ["layout: auto", "layout: {auto: throughput}"])
+def test_layout_auto_keeps_the_gpu_of_its_base(tmp_path: Path, said: str) -> None:
+    (tmp_path / "base.yaml").write_text(MINIMAL + "layout: {gpu: H200, gpus_per_node: 8}\n")
+    file = tmp_path / "r.yaml"
+    file.write_text(f"base: base.yaml\n{said}\n")
+    (loaded,) = load_recipes(file)
+    assert (loaded.recipe.layout.gpu, loaded.recipe.layout.auto) == ("H200", "throughput")
+
+
+def test_layout_auto_may_be_set_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(MINIMAL)
+    (loaded,) = load_recipes(file, overrides=["layout=auto"])
+    assert loaded.recipe.layout.auto == "throughput"

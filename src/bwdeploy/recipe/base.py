@@ -12,6 +12,7 @@ from bwdeploy.errors import RecipeError
 from bwdeploy.recipe.document import read_document
 from bwdeploy.recipe.findings import finding_at
 from bwdeploy.recipe.layers import Layer, merge
+from bwdeploy.recipe.shorthand import with_words_written_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ def _as_layer(document: Document) -> Layer:
         message = f"a recipe is a mapping (key: value), this is {_kind(document.data)}"
         hint = "start with `schema: 1`"
         raise RecipeError((finding_at(place, rule="recipe-wrong-type", path="", message=message, hint=hint),))
-    return Layer(document.data, document.places)
+    return with_words_written_out(Layer(document.data, document.places))
 
 
 def _kind(data: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bwdeploy.recipe.places import KeyPath, Places
+from bwdeploy.recipe.shorthand import written_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def put(layer: Layer, path: tuple[str, ...], value: Any, places: Places) -> Laye
         at = at[word]
         if not isinstance(at, dict):
             raise NotAMappingError(path[: depth + 1])
-    nested: Any = value
+    nested: Any = written_out(path, value)
     for word in reversed(path):
         nested = {word: nested}
     return merge(layer, Layer(nested, Places({}, {}).with_below(path, places)))

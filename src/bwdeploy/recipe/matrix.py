@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bwdeploy.recipe.overrides import Override
 
-MAX_BUILDS = 256
+MAX_BUILDS = 1024
 _MAX_VALUES = 500_000
 """Of all builds together."""
 _MAX_LABEL = 40

@@ -96,9 +96,10 @@ class FormatOverride(Section):
 class Quantize(Section):
     """How the weights, activations and the KV cache are quantized."""
 
-    method: Literal["none", "ptq", "prequantized"] = Field(
+    method: Literal["none", "ptq", "qat", "qad", "prequantized"] = Field(
         default="ptq",
-        description="none: keep bf16. prequantized: the source already is a ModelOpt checkpoint.",
+        description="none: keep bf16. ptq: calibrate. qat, qad: train with quantizers in place (qad: against "
+        "the source model as teacher). prequantized: the source already is a quantized checkpoint.",
     )
     format: Format | None = Field(default=None, description="Quantization format (ModelOpt preset).")
     recipe: str | None = Field(
@@ -113,10 +114,23 @@ class Quantize(Section):
     calibration: Calibration = Field(default={}, validate_default=True, description="Calibration data.")
 
 
+class Speculative(Section):
+    """Speculative decoding: a draft proposes tokens, the model accepts or refuses them."""
+
+    method: Literal["eagle3", "mtp"] = Field(
+        description="eagle3: a separate draft. mtp: the model's own multi-token prediction layers."
+    )
+    draft: SourceUri | None = Field(default=None, description="The EAGLE3 draft, as for model.source.")
+    draft_len: int = Field(default=3, ge=1, le=32, description="Tokens drafted in one step.")
+
+
 class Engine(Section):
     """How TensorRT-LLM runs the checkpoint."""
 
-    backend: Literal["pytorch"] = Field(default="pytorch", description="pytorch: the LLM API.")
+    backend: Literal["pytorch", "tensorrt"] = Field(
+        default="pytorch",
+        description="pytorch: the LLM API. tensorrt: engines of trtllm-build (TensorRT-LLM 1.2.1 and older).",
+    )
     tensorrt_llm: Annotated[str, StringConstraints(pattern=VERSION_PATTERN, max_length=40)] = Field(
         default="1.2.1", description="The TensorRT-LLM version that will serve."
     )
@@ -125,6 +139,9 @@ class Engine(Section):
     max_seq_len: int = Field(default=8192, ge=2, le=16_777_216, description="Prompt plus answer, in tokens.")
     llm_args: dict[str, Any] = Field(
         default={}, description="More LLM API arguments, checked against that version's fields."
+    )
+    build_flags: dict[str, Any] = Field(
+        default={}, description="Options of trtllm-build without their dashes; backend tensorrt only."
     )
 
 
@@ -138,6 +155,10 @@ class Layout(Section):
     pp: int = Field(default=1, ge=1, le=1024, description="Pipeline parallel stages.")
     ep: int = Field(default=1, ge=1, le=1024, description="Expert parallel ranks (inside tp).")
     attention_dp: bool = Field(default=False, description="Data parallel attention.")
+    auto: Literal["latency", "throughput"] | None = Field(
+        default=None,
+        description="Choose tp, pp, ep and attention_dp for this goal; `layout: auto` means throughput.",
+    )
 
 
 class Evaluation(Section):
@@ -214,6 +235,33 @@ class Serve(Section):
     )
 
 
+class Workload(Section):
+    """The traffic that a figure belongs to."""
+
+    input_tokens: int = Field(ge=1, le=16_777_216, description="Of one prompt.")
+    output_tokens: int = Field(ge=1, le=16_777_216, description="Of one answer.")
+    concurrency: int | None = Field(default=None, ge=1, le=1_048_576, description="Requests at once.")
+
+
+class Expectation(Section):
+    """A figure that this deployment is expected to reach, with where it comes from."""
+
+    metric: Literal["tokens_per_s_per_user", "tokens_per_s_per_gpu", "tokens_per_s"] = Field(
+        description="Output tokens a second: of one user, of one GPU, or of the whole deployment."
+    )
+    value: float = Field(gt=0, description="The figure.")
+    workload: Workload | None = Field(default=None, description="The traffic it was taken with.")
+    status: Literal["published", "measured"] = Field(
+        default="published", description="published: by somebody else. measured: by you, on this layout."
+    )
+    software: str | None = Field(
+        default=None, max_length=200, description="Version it was taken with, for example TensorRT-LLM 0.20."
+    )
+    date: str | None = Field(default=None, max_length=40, description="When, for example 2025-05.")
+    source: str = Field(min_length=1, max_length=1000, description="URL or command that it comes from.")
+    note: str | None = Field(default=None, max_length=1000, description="What else one has to know.")
+
+
 class Recipe(Section):
     """One deployment, whole."""
 
@@ -221,6 +269,7 @@ class Recipe(Section):
     name: Name = Field(description="Name of the build and of its output directory.")
     model: Model = Field(description="The model to deploy.")
     quantize: Quantize = Field(default={}, validate_default=True, description="How the model is quantized.")
+    speculative: Speculative | None = Field(default=None, description="Speculative decoding.")
     engine: Engine = Field(
         default={}, validate_default=True, description="How TensorRT-LLM runs the checkpoint."
     )
@@ -231,3 +280,6 @@ class Recipe(Section):
         default={}, validate_default=True, description="Limits that the exported checkpoint must keep."
     )
     serve: Serve = Field(default={}, validate_default=True, description="The Triton model.")
+    expect: dict[Name, Expectation] = Field(
+        default={}, description="Published or measured figures by name; `estimate` shows them beside its own."
+    )

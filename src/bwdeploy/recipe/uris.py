@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 FILE_SCHEME = "file://"
 URI_FIELDS: tuple[tuple[str, ...], ...] = (
     ("model", "source"),
+    ("speculative", "draft"),
     ("quantize", "recipe"),
     ("quantize", "calibration", "dataset"),
     ("gate", "evaluation", "dataset"),
