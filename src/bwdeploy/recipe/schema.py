@@ -113,6 +113,11 @@ class Quantize(Section):
     )
     calibration: Calibration = Field(default={}, validate_default=True, description="Calibration data.")
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether the build makes a quantized checkpoint of its own."""
+        return self.method in {"ptq", "qat", "qad"}
+
 
 class Speculative(Section):
     """Speculative decoding: a draft proposes tokens, the model accepts or refuses them."""
