@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from bwdeploy.pipeline.stage import Work
 from bwdeploy.recipe.schema import Recipe
-from bwdeploy.stages.engine import llm_args
+from bwdeploy.stages.engine import EngineStage, llm_args
+from bwdeploy.tools.local_executor import LocalExecutor
+from tests.pipeline.toy import HOST
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def recipe(**sections: Any) -> Recipe:
@@ -34,3 +42,39 @@ def test_kv_cache_format_joins_other_kv_settings() -> None:
 
 def test_single_gpu_needs_no_expert_or_node_arguments() -> None:
     assert not {"moe_expert_parallel_size", "gpus_per_node"} & llm_args(recipe()).keys()
+
+
+def test_mtp_is_spelled_as_the_version_spells_it() -> None:
+    old = llm_args(recipe(speculative={"method": "mtp"}))
+    new = llm_args(recipe(speculative={"method": "mtp"}, engine={"tensorrt_llm": "1.3.0"}))
+    assert old["speculative_config"] == {"decoding_type": "MTP", "num_nextn_predict_layers": 3}
+    assert new["speculative_config"] == {"decoding_type": "MTP", "max_draft_len": 3}
+
+
+def test_further_speculative_arguments_join_the_section() -> None:
+    engine = {"llm_args": {"speculative_config": {"relaxed_topk": 10}}}
+    arguments = llm_args(recipe(speculative={"method": "mtp", "draft_len": 2}, engine=engine))
+    assert arguments["speculative_config"] == {
+        "decoding_type": "MTP",
+        "num_nextn_predict_layers": 2,
+        "relaxed_topk": 10,
+    }
+
+
+def test_batch_sizes_that_are_keys_are_written_as_numbers(tmp_path: Path) -> None:
+    """A recipe is JSON inside, where every key is text."""
+    engine = {"llm_args": {"speculative_config": {"draft_len_schedule": {"1": 3, "8": 1}}}}
+    stage = EngineStage()
+    step = stage.plan_step(recipe(speculative={"method": "mtp"}, engine=engine), HOST)
+    stage.run(
+        Work(
+            step=step,
+            inputs={},
+            out=tmp_path,
+            executor=LocalExecutor(),
+            log=tmp_path / "log",
+            on_progress=print,
+        )
+    )
+    written = yaml.safe_load((tmp_path / "llm_args.yaml").read_text())
+    assert written["speculative_config"]["draft_len_schedule"] == {1: 3, 8: 1}

@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 def checkpoint_stage(recipe: Recipe) -> str:
     """`quantize` when the recipe quantizes, else the source itself."""
-    return "quantize" if recipe.quantize.method == "ptq" else "source"
+    return "quantize" if recipe.quantize.quantizes else "source"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bwdeploy.errors import ToolError
+from bwdeploy.facts.speculation import speculative_config
 from bwdeploy.pipeline.stage import Step
 
 if TYPE_CHECKING:
@@ -31,14 +32,20 @@ class EngineStage:
     def plan_step(self, recipe: Recipe, host: Host) -> Step:
         """See `Stage.plan_step`."""
         del host  # arguments describe the machine that will serve, not this one
+        version = recipe.engine.tensorrt_llm
+        if recipe.engine.backend == "tensorrt":
+            return Step(
+                params={"tensorrt_llm": version, "build_flags": recipe.engine.build_flags},
+                command=f"trtllm-build of TensorRT-LLM {version}",
+            )
         return Step(
-            params={"tensorrt_llm": recipe.engine.tensorrt_llm, "llm_args": llm_args(recipe)},
-            command=f"write {LLM_ARGS} for TensorRT-LLM {recipe.engine.tensorrt_llm}",
+            params={"tensorrt_llm": version, "llm_args": llm_args(recipe)},
+            command=f"write {LLM_ARGS} for TensorRT-LLM {version}",
         )
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
-        (work.out / LLM_ARGS).write_text(yaml.safe_dump(work.step.params["llm_args"]))
+        (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(work.step.params["llm_args"])))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
@@ -71,6 +78,10 @@ def llm_args(recipe: Recipe) -> dict[str, Any]:
         derived["gpus_per_node"] = layout.gpus_per_node
     if recipe.quantize.kv_cache != "none":
         derived["kv_cache_config"] = {"dtype": recipe.quantize.kv_cache}
+    if recipe.speculative:
+        derived["speculative_config"] = speculative_config(
+            recipe.speculative, engine.tensorrt_llm, draft_directory=None
+        )
     return _merged(derived, engine.llm_args)
 
 
@@ -80,3 +91,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both_mappings = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = _merged(merged[name], value) if both_mappings else value
     return merged
+
+
+def _whole_keys(value: Any) -> Any:  # noqa: ANN401 - JSON data
+    """The same with numbers for keys that are numbers (batch sizes of a draft_len_schedule): JSON has none."""
+    if not isinstance(value, dict):
+        return value
+    return {int(key) if key.isdecimal() else key: _whole_keys(below) for key, below in value.items()}

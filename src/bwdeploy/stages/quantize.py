@@ -30,21 +30,22 @@ class QuantizeStage:
     def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
         """See `Stage.plan_step`."""
         quantize = recipe.quantize
-        if quantize.method != "ptq":
+        if not quantize.quantizes:
             return None
-        params = quantize.model_dump(mode="json", exclude={"method"})
+        params = quantize.model_dump(mode="json", exclude={"method"} if quantize.method == "ptq" else set())
         sources = dataset_sources(quantize.calibration.dataset, name="calibration")
         params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
         if quantize.recipe and quantize.recipe.startswith(FILE_SCHEME):
             sources["recipe"] = file_of(quantize.recipe)
             params["recipe"] = FILE_SCHEME
         params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
+        what = quantize.format or quantize.recipe
         return Step(
             params=params,
             sources=sources,
             inputs=("source",),
             tools=("nvidia-modelopt", "torch", "transformers"),
-            command=f"ModelOpt PTQ {quantize.format or quantize.recipe} on {host.device}",
+            command=f"ModelOpt {quantize.method.upper()} {what} on {host.device}",
         )
 
     def run(self, work: Work) -> None:
