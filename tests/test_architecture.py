@@ -13,8 +13,8 @@ PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "bwdeploy"
 
 ROOMS = (
-    "errors", "places", "recipe", "facts", "checks", "pipeline", "planner", "tools", "worker",
-    "serving", "stages", "build", "report", "doctor", "cli", "__main__",
+    "errors", "places", "recipe", "facts", "model", "planner", "checks", "pipeline", "tools", "worker",
+    "serving", "stages", "build", "estimate", "difference", "report", "doctor", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "modelopt", "accelerate", "datasets", "gguf", "numpy", "tensorrt_llm"}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
