@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.report.memory import memory_json, memory_lines, quantization_json, quantization_lines
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bwdeploy.pipeline.plan import Plan
     from bwdeploy.planner.memory import MemoryPlan
+    from bwdeploy.planner.memory.quantization import QuantizationPlan
 
-_GIB = 2**30
+_UNKNOWN = "not computed: the model's shape is not known; it is once its config.json is on this machine"
 
 
-def plan_json(plan: Plan, memory: MemoryPlan | None) -> dict[str, Any]:
+def plan_json(
+    plan: Plan, memory: MemoryPlan | None, quantization: QuantizationPlan | None = None
+) -> dict[str, Any]:
     """The contract of `plan --json`; `memory` is null while the model's shape is not known."""
     return {
         "name": plan.recipe.name,
@@ -26,39 +32,26 @@ def plan_json(plan: Plan, memory: MemoryPlan | None) -> dict[str, Any]:
             }
             for planned in plan.stages
         ],
-        "memory": _memory_json(memory) if memory else None,
+        "memory": memory_json(memory) if memory else None,
+        "quantization_memory": quantization_json(quantization) if quantization else None,
     }
 
 
-def plan_text(plan: Plan, memory: MemoryPlan | None, *, why: bool) -> str:
+def plan_text(
+    plan: Plan, memory: MemoryPlan | None, quantization: QuantizationPlan | None = None, *, why: bool
+) -> str:
     """The plan for a person; with `why`, the reason of each status."""
     lines = [f"{plan.recipe.name}"]
     for planned in plan.stages:
         lines.append(f"  {planned.name:<11} {planned.status:<7} {planned.key[:12]}  {planned.step.command}")
         if why:
             lines.append(f"  {'':<11} {planned.why}")
-    lines.append(f"  memory      {_memory_text(memory)}")
+    lines += _titled("memory", memory_lines(memory) if memory else (_UNKNOWN,))
+    if quantization is not None:
+        lines += _titled("quantizing", quantization_lines(quantization))
     return "\n".join(lines)
 
 
-def _memory_json(memory: MemoryPlan) -> dict[str, Any]:
-    return {
-        "per_gpu": [asdict(gpu) | {"total_bytes": gpu.total_bytes} for gpu in memory.per_gpu],
-        "kv_bytes_per_token": memory.kv_bytes_per_token,
-        "max_tokens_in_kv": memory.max_tokens_in_kv,
-    }
-
-
-def _memory_text(memory: MemoryPlan | None) -> str:
-    if memory is None:
-        return "not computed: the model's shape is known once stage source has run, for Llama-like models"
-    largest = max(memory.per_gpu, key=lambda gpu: gpu.total_bytes)
-    text = (
-        f"{len(memory.per_gpu)} GPU, each up to {largest.total_bytes / _GIB:.2f} GiB: weights"
-        f" {largest.weights_bytes / _GIB:.2f}, KV cache {largest.kv_bytes / _GIB:.2f} (full batch),"
-        f" activations {largest.activation_bytes / _GIB:.2f};"
-        f" {memory.kv_bytes_per_token} bytes of KV per token"
-    )
-    if memory.max_tokens_in_kv is not None:
-        text += f"; room for {memory.max_tokens_in_kv} tokens"
-    return text
+def _titled(title: str, lines: Iterable[str]) -> list[str]:
+    """Lines in a column, the title before the first."""
+    return [f"  {title if number == 0 else '':<11} {line}" for number, line in enumerate(lines)]
