@@ -1,0 +1,124 @@
+"""A recipe to its estimate: method, workload, points, expectations. Nothing is run on a GPU here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bwdeploy.errors import Finding, RecipeError
+from bwdeploy.estimate.drafts import drafts_of
+from bwdeploy.estimate.expectations import compare
+from bwdeploy.estimate.figures import Estimate, EstimateRequest
+from bwdeploy.estimate.points import Subject, choose_method, points_of
+from bwdeploy.facts.gpus import find_gpu
+from bwdeploy.model.describe import describe_model
+from bwdeploy.planner.memory import plan_memory
+from bwdeploy.planner.speed.roofline import Load
+from bwdeploy.planner.speed.slow_settings import settings_against
+from bwdeploy.planner.speed.work import recipe_work
+
+if TYPE_CHECKING:
+    from bwdeploy.facts.gpus import Gpu
+    from bwdeploy.model.describe import DescribedModel
+    from bwdeploy.model.shape import ModelShape
+    from bwdeploy.recipe.schema import Recipe
+
+_DEFAULT_TOKENS = 1024
+_LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_SHORT_LADDER = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+def estimate_recipe(recipe: Recipe, request: EstimateRequest) -> Estimate:
+    """Estimate the recipe's own layout.
+
+    Raises:
+        RecipeError: no GPU is named, or the model's shape is not known on this machine.
+        HostError: aiconfigurator was asked for and is not there, or cannot know this recipe.
+        ToolError: aiconfigurator was asked for and failed.
+    """
+    described = describe_model(recipe)
+    gpu, shape = _gpu(recipe), _shape(described)
+    work = recipe_work(recipe, shape, described.quantization)
+    python, why = choose_method(recipe, described, gpu, request)
+    load = _load(recipe, request)
+    drafts, notes = drafts_of(recipe, request, work, gpu, load)
+    subject = Subject(recipe, described, shape, gpu, work, drafts, python)
+    counts = _concurrency(request, load.concurrency)
+    points, front, more = points_of(subject, load, counts, request=request)
+    own = next(point for point in points if point.concurrency == load.concurrency)
+    return Estimate(
+        name=recipe.name,
+        method=own.method,
+        why=why if python is None or own.method == "aiconfigurator" else more[0],
+        gpu=gpu.id,
+        gpus=recipe.layout.tp * recipe.layout.pp,
+        load=load,
+        points=tuple(point for point in points if point.concurrency in counts),
+        own_point=own,
+        drafts=drafts,
+        expect=tuple(compare(subject, load, name, one) for name, one in recipe.expect.items()),
+        front=front,
+        notes=(*notes, *more, *_setting_notes(recipe, load), *_room_notes(subject, counts)),
+    )
+
+
+def _gpu(recipe: Recipe) -> Gpu:
+    name = recipe.layout.gpu
+    gpu = find_gpu(name) if name else None
+    if gpu is None:
+        message = "an estimate needs a GPU that is known" if name else "an estimate needs a GPU"
+        raise _unusable("layout.gpu", message, "name one, for example `--set layout.gpu=B200`")
+    return gpu
+
+
+def _shape(described: DescribedModel) -> ModelShape:
+    if described.shape is not None and described.shape.kind == "decoder":
+        return described.shape
+    if described.problem is not None:
+        raise _unusable("model.source", described.problem.message, described.problem.hint)
+    raise _unusable(
+        "model.source",
+        "the model's shape is not known on this machine, or it is no language model",
+        "run `bwdeploy build RECIPE --until source` first, or name a local directory",
+    )
+
+
+def _unusable(path: str, message: str, hint: str) -> RecipeError:
+    return RecipeError(
+        (Finding(rule="estimate-unknown", severity="error", path=path, message=message, hint=hint),)
+    )
+
+
+def _load(recipe: Recipe, request: EstimateRequest) -> Load:
+    """The workload asked for, else of the first expectation that has one, else 1,024 tokens in and out."""
+    layout, engine = recipe.layout, recipe.engine
+    given = next((one.workload for one in recipe.expect.values() if one.workload), None)
+    tokens = max(1, min(_DEFAULT_TOKENS, engine.max_seq_len // 2))
+    own = engine.max_batch_size * (layout.tp if layout.attention_dp else 1) * layout.pp
+    return Load(
+        concurrency=own,
+        input_tokens=request.input_tokens or (given.input_tokens if given else tokens),
+        output_tokens=request.output_tokens or (given.output_tokens if given else tokens),
+    )
+
+
+def _concurrency(request: EstimateRequest, own: int) -> tuple[int, ...]:
+    if request.concurrency:
+        return tuple(sorted(set(request.concurrency)))
+    ladder = _LADDER if request.method == "roofline" else _SHORT_LADDER
+    return tuple(sorted({*(count for count in ladder if count < own), own}))
+
+
+def _setting_notes(recipe: Recipe, load: Load) -> tuple[str, ...]:
+    against = settings_against(recipe, load.input_tokens)
+    return tuple(f"the figures are for a better setting of {one}" for one in against)
+
+
+def _room_notes(subject: Subject, counts: tuple[int, ...]) -> tuple[str, ...]:
+    memory = plan_memory(subject.recipe, subject.described)
+    if memory is None or memory.max_requests is None or max(counts) <= memory.max_requests:
+        return ()
+    note = (
+        f"the KV cache holds {memory.max_requests} requests of {subject.recipe.engine.max_seq_len} tokens:"
+        " with more at once of that length, some wait and the figures are too high"
+    )
+    return (note,)

@@ -1,0 +1,1 @@
+"""How fast a step is, by arithmetic: a roofline with a floor for each layer, and drafted steps."""
