@@ -329,7 +329,7 @@ def test_values_that_make_no_name_are_numbered(tmp_path: Path) -> None:
         ("{quantize.format: []}", "expected a list"),
         ("{name: [a]}", "cannot be an axis"),
         ("{layout.tp: [1, 1]}", "both be called tiny-1"),
-        ("{layout.tp: [" + ", ".join(map(str, range(1, 300))) + "]}", "1100 builds"),
+        ("{layout.tp: [" + ", ".join(map(str, range(1, 1101))) + "]}", "1100 builds"),
         ("{name.x.y: [1]}", "single value"),
     ],
 )
