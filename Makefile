@@ -12,7 +12,7 @@ PYTHON := $(shell for python in python3 python3.11 python3.12; do \
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint types check schema bench clean
+.PHONY: help setup demo test test-slow test-gpu lint types check schema rules bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ check: lint types test ## what CI runs
 
 schema: $(VENV)/.dev ## write docs/recipe.schema.json anew
 	$(BIN)/bwdeploy schema > docs/recipe.schema.json
+
+rules: $(VENV)/.dev ## write docs/rules.md anew
+	$(BIN)/bwdeploy check --explain all > docs/rules.md
 
 bench: $(VENV)/.models ## run the benchmarks and write benchmarks/results/
 	$(BIN)/python -m benchmarks

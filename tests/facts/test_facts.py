@@ -22,7 +22,7 @@ from bwdeploy.facts.llm_args import (
     renames,
 )
 from bwdeploy.facts.reader import read_data
-from bwdeploy.facts.triton_images import triton_image, versions_with_images
+from bwdeploy.facts.stacks import triton_image, versions_with_images
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.recipe.schema import Format
 

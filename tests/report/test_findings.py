@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bwdeploy.checks import RULES
+from bwdeploy.checks import all_rules
 from bwdeploy.errors import Finding
 from bwdeploy.report.findings import as_json, as_lines, has_errors, summary
+from bwdeploy.report.rules import find_rule
 from bwdeploy.report.sarif import as_sarif
 
 ERROR = Finding(
@@ -65,7 +66,7 @@ def test_the_summary_counts(findings: list[Finding], text: str) -> None:
 
 
 def test_sarif_names_files_relative_to_the_repository() -> None:
-    log = as_sarif([ERROR], root=Path("/repo"))
+    log = as_sarif([ERROR], root=Path("/repo"), checked=Path("/repo/recipes/r.yaml"))
     (run,) = log["runs"]
     (result,) = run["results"]
     location = result["locations"][0]["physicalLocation"]
@@ -76,20 +77,33 @@ def test_sarif_names_files_relative_to_the_repository() -> None:
 
 
 def test_sarif_files_outside_the_repository_are_uris() -> None:
-    log = as_sarif([ERROR], root=Path("/elsewhere"))
+    log = as_sarif([ERROR], root=Path("/elsewhere"), checked=Path("/repo/r.yaml"))
     location = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "file:///repo/recipes/r.yaml"
 
 
 def test_sarif_describes_each_rule_once() -> None:
-    log = as_sarif([ERROR, ERROR, WARNING], root=Path("/repo"))
+    log = as_sarif([ERROR, ERROR, WARNING], root=Path("/repo"), checked=Path("/repo/recipes/r.yaml"))
     rules = log["runs"][0]["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["layout-world-size", "recipe-set"]
-    summaries = {rule.id: rule.summary for rule in RULES}
+    summaries = {rule.id: rule.summary for rule in all_rules()}
     assert rules[0]["shortDescription"]["text"] == summaries["layout-world-size"]
     assert rules[0]["helpUri"].startswith("https://")
 
 
-def test_sarif_of_a_command_line_value_has_no_location() -> None:
-    (result,) = as_sarif([WARNING], root=Path("/repo"))["runs"][0]["results"]
-    assert "locations" not in result
+def test_sarif_shows_a_command_line_value_at_the_recipe() -> None:
+    """Code hosts refuse a result without a location."""
+    (result,) = as_sarif([WARNING], root=Path("/repo"), checked=Path("/repo/recipes/r.yaml"))["runs"][0][
+        "results"
+    ]
+    location = result["locations"][0]["physicalLocation"]
+    assert location == {"artifactLocation": {"uri": "recipes/r.yaml"}}
+
+
+def test_sarif_brings_the_reason_of_a_rule() -> None:
+    log = as_sarif([ERROR], root=Path("/repo"), checked=Path("/repo/recipes/r.yaml"))
+    (rule,) = log["runs"][0]["tool"]["driver"]["rules"]
+    assert rule["fullDescription"]["text"] == find_rule("layout-world-size").why
+    assert "https://" in rule["help"]["text"]
+    assert rule["defaultConfiguration"] == {"level": "error"}
+    assert rule["properties"]["problem.severity"] == "error"

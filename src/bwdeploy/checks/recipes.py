@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bwdeploy.checks import check
+from bwdeploy.checks import findings_of
+from bwdeploy.checks.rule import subject_of
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.load import LoadedRecipe, load_recipes
 
@@ -27,14 +28,17 @@ def check_recipes(path: Path, *, overrides: Sequence[str] = ()) -> tuple[Checked
     Raises:
         RecipeError: there are errors; it carries all of them, and the warnings too.
     """
-    recipes = tuple(
-        CheckedRecipe(loaded=loaded, findings=check(loaded))
-        for loaded in load_recipes(path, overrides=overrides)
-    )
+    recipes = tuple(_checked(loaded) for loaded in load_recipes(path, overrides=overrides))
     findings = all_findings(recipes)
     if any(finding.severity == "error" for finding in findings):
         raise RecipeError(findings)
     return recipes
+
+
+def _checked(loaded: LoadedRecipe) -> CheckedRecipe:
+    subject = subject_of(loaded.recipe)
+    # What goes on from here has the layout that `layout.auto` was answered with.
+    return CheckedRecipe(loaded._replace(recipe=subject.recipe), findings_of(loaded, subject))
 
 
 def all_findings(recipes: Iterable[CheckedRecipe]) -> tuple[Finding, ...]:

@@ -5,30 +5,13 @@ Names ModelOpt's presets; their content is ModelOpt's own and is never repeated 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from bwdeploy.facts.reader import read_data
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kernels:
-    """Where TensorRT-LLM has kernels."""
-
-    sm: frozenset[int]
-    """Compute capabilities times ten. Test with membership, never with >=."""
-    sm_status: str
-    """How sure `sm` is, for example `documented`."""
-
-    @property
-    def documented(self) -> bool:
-        """Whether `sm` is upstream's own statement."""
-        return self.sm_status.startswith("documented")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FormatFacts(Kernels):
+class FormatFacts(NamedTuple):
     """One word of `quantize.format`."""
 
     preset: str
@@ -44,15 +27,26 @@ class FormatFacts(Kernels):
     modules: str
     calibrated: bool
     """Whether text is needed to measure activation ranges."""
+    sm: frozenset[int]
+    """Compute capabilities times ten with TensorRT-LLM kernels. Test with membership, never with >=."""
+    sm_status: str
+    """How sure `sm` is, for example `documented`."""
+
+    @property
+    def documented(self) -> bool:
+        """Whether `sm` is upstream's own statement."""
+        return self.sm_status.startswith("documented")
 
 
-@dataclass(frozen=True, kw_only=True)
-class KvCacheFacts(Kernels):
+class KvCacheFacts(NamedTuple):
     """One word of `quantize.kv_cache` other than `none`."""
 
     preset: str
     kv_cache_quant_algo: str
     bits_per_value: float
+    sm: frozenset[int]
+    """As of `FormatFacts`."""
+    sm_status: str
 
 
 class FormatTable(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def as_lines(findings: Sequence[Finding]) -> list[str]:
 
 def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """The object that `check --json` prints."""
-    rows = [asdict(finding) for finding in findings]
+    rows = [finding._asdict() for finding in findings]
     return {"ok": not has_errors(findings), "findings": [{key: row[key] for key in _FIELDS} for row in rows]}
 
 

