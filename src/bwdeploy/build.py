@@ -6,12 +6,14 @@ command line and Python callers use the same functions.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bwdeploy.checks.themes.buildable import not_built_yet
+from bwdeploy.errors import HostError
+from bwdeploy.model.describe import describe_model, describe_source
 from bwdeploy.pipeline.host import probe_host
 from bwdeploy.pipeline.output import publish_output
 from bwdeploy.pipeline.plan import make_plan
@@ -19,14 +21,16 @@ from bwdeploy.pipeline.run import run_plan
 from bwdeploy.pipeline.store import Store, storage_errors
 from bwdeploy.places import cache_directory
 from bwdeploy.planner.memory import plan_memory
-from bwdeploy.planner.shape import read_shape
+from bwdeploy.planner.memory.quantization import plan_quantization
 from bwdeploy.stages import PLACED_IN_OUTPUT, STAGES
 
 if TYPE_CHECKING:
+    from bwdeploy.model.describe import DescribedModel
     from bwdeploy.pipeline.jobs import Executor
     from bwdeploy.pipeline.plan import Plan
     from bwdeploy.pipeline.run import StageResult, Watcher
     from bwdeploy.planner.memory import MemoryPlan
+    from bwdeploy.planner.memory.quantization import QuantizationPlan
     from bwdeploy.recipe.load import LoadedRecipe
 
 
@@ -67,8 +71,15 @@ def build_recipe(
     """Build one recipe into `out`, or only into the store when `until` names an earlier stage.
 
     Raises:
+        HostError: the recipe asks for something that this version plans but does not build.
         ToolError, HostError, StoreError, GateError, InterruptedBuild: see `run_plan` and `publish_output`.
     """
+    refused = [name for _, name in not_built_yet(loaded.recipe)]
+    if refused:
+        raise HostError(
+            f"{loaded.recipe.name}: this version does not build {' and '.join(refused)}",
+            hint="`bwdeploy check`, `plan` and `estimate` work on it; choose something else to build it",
+        )
     with storage_errors(store.root):
         plan = plan_recipe(loaded, store=store)
         results = run_plan(plan, store=store, executor=executor, watcher=watcher, until=until)
@@ -85,16 +96,25 @@ def build_recipe(
     return BuildResult(name=plan.recipe.name, out=out if complete else None, stages=results)
 
 
+def planned_model(plan: Plan) -> DescribedModel:
+    """The model of a planned build: as its source says, else as stage `source` has made it."""
+    found = describe_model(plan.recipe)
+    made = plan.stages[0].artifact
+    return describe_source(f"file://{made.directory}") if found.shape is None and made else found
+
+
 def planned_memory(plan: Plan) -> MemoryPlan | None:
     """The memory of a planned deployment; None while the model's shape is not known.
 
-    It is known from a local directory at once, and from any other source once stage `source` has run.
+    A checkpoint that is in the store already is counted by its own headers.
     """
-    source = plan.stages[0]
-    place = source.artifact.directory if source.artifact else source.step.sources.get("model")
-    try:
-        config = json.loads((place / "config.json").read_text()) if place else {}
-    except (OSError, ValueError):
-        return None
-    shape = read_shape(config)
-    return plan_memory(plan.recipe, shape) if shape else None
+    finished = {planned.name: planned.artifact for planned in plan.stages}
+    checkpoint = finished.get("quantize")
+    return plan_memory(
+        plan.recipe, planned_model(plan), checkpoint=checkpoint.directory if checkpoint else None
+    )
+
+
+def planned_quantization(plan: Plan) -> QuantizationPlan | None:
+    """The memory of the quantization step; None when there is none, or while the shape is not known."""
+    return plan_quantization(plan.recipe, planned_model(plan))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bwdeploy.facts.stacks import bad_pairs, modelopt_used, stacks
 from bwdeploy.pipeline.host import distribution_version, probe_host
 from bwdeploy.places import cache_directory
 from bwdeploy.tools.triton_environment import TritonEnvironment, environment_name, fitting_python
@@ -19,6 +22,8 @@ _MODEL_PACKAGES = ("torch", "transformers", "nvidia-modelopt", "gguf", "safetens
 _ABSENT = "absent"
 _GIB = 2**30
 _LOW_SPACE_GIB = 5
+_DRIVER = Path("/proc/driver/nvidia/version")
+_DRIVER_VERSION = re.compile(r"\b(\d{3,4}(?:\.\d+)+)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,9 @@ def diagnose(store: Store) -> tuple[Diagnosis, ...]:
     return (
         _python(),
         _models(),
+        _modelopt(),
         _device(),
+        _driver(),
         *_servers(),
         _space(store),
     )
@@ -60,6 +67,53 @@ def _models() -> Diagnosis:
         detail=", ".join(f"{name} {version}" for name, version in versions.items()),
         hint="pip install 'bwdeploy[models]'",
     )
+
+
+def _modelopt() -> Diagnosis:
+    """Whether the installed ModelOpt is the one that exports were checked with, and no known bad partner."""
+    installed, llm = distribution_version("nvidia-modelopt"), distribution_version("tensorrt-llm")
+    bad = [
+        pair.what for pair in bad_pairs() if installed.startswith(pair.modelopt) and llm == pair.tensorrt_llm
+    ]
+    used = modelopt_used()
+    return Diagnosis(
+        name="ModelOpt",
+        ok=installed in {_ABSENT, used} and not bad,
+        detail=f"{installed}, TensorRT-LLM {llm}: {bad[0]}" if bad else installed,
+        hint=f"pip install nvidia-modelopt=={used}; exports were checked with that version",
+    )
+
+
+def _driver() -> Diagnosis:
+    """The NVIDIA driver against what the Triton images were made for; read from /proc, nothing is started."""
+    driver = driver_version(_DRIVER)
+    if driver is None:
+        return Diagnosis(name="NVIDIA driver", ok=True, detail="none here; a machine with a GPU needs one")
+    fitting = [stack for stack in stacks() if _numbers(stack.driver) <= _numbers(driver)]
+    newest = stacks()[-1]
+    carries = f"images up to {fitting[-1].image} run" if fitting else "no Triton image with TensorRT-LLM runs"
+    return Diagnosis(
+        name="NVIDIA driver",
+        ok=bool(fitting) and fitting[-1] == newest,
+        detail=f"{driver}: {carries}",
+        hint=f"TensorRT-LLM {newest.tensorrt_llm} (image {newest.image}, CUDA {newest.cuda}) was made for "
+        "driver "
+        f"{newest.driver}; update the driver",
+    )
+
+
+def driver_version(file: Path) -> str | None:
+    """The version in the kernel module's own file, None without a driver."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")[:10_000]
+    except OSError:
+        return None
+    found = _DRIVER_VERSION.search(text)
+    return found[1] if found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _device() -> Diagnosis:

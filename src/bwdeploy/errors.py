@@ -13,8 +13,7 @@ Anything else that reaches the top is a bug of ours: exit code 70, traceback sho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +34,7 @@ class BwdeployError(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One problem of a recipe, with its place; the unit of `check --json`."""
 
     rule: str
@@ -110,3 +108,8 @@ class InterruptedBuild(BwdeployError):  # noqa: N818 - an interruption is not an
     """The user interrupted; what was finished stays in the store."""
 
     exit_code = 130
+
+
+def argument_error(message: str, hint: str) -> RecipeError:
+    """The error for a wrong value of the command line."""
+    return RecipeError((Finding(rule="command-line", severity="error", path="", message=message, hint=hint),))

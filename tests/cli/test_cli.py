@@ -121,7 +121,7 @@ def test_plan_json_has_the_promised_shape(place: Path) -> None:
     ]  # fmt: skip
     assert answer["stages"][0].keys() == {"name", "key", "status", "why", "command"}
     memory = answer["memory"]
-    assert memory.keys() == {"per_gpu", "kv_bytes_per_token", "max_tokens_in_kv"}
+    assert memory.keys() >= {"per_gpu", "kv_bytes_per_token", "max_tokens_in_kv"}
     assert memory["kv_bytes_per_token"] == 2 * 2 * 2 * 16 * 2
     assert memory["per_gpu"][0].keys() >= {
         "weights_bytes", "kv_bytes", "activation_bytes", "total_bytes", "capacity_bytes",
@@ -187,3 +187,57 @@ def test_unwritable_store_is_a_clear_error(place: Path) -> None:
     (place / "cache").write_text("a file where the cache directory should be")
     done = bwdeploy(place, "plan", "recipe.yaml")
     assert done.returncode == 5
+
+
+def test_a_rule_is_explained_with_its_source(place: Path) -> None:
+    done = bwdeploy(place, "check", "--explain", "layout-world-size")
+    assert done.stdout.startswith("layout-world-size (error): ")
+    assert "https://github.com/NVIDIA/TensorRT-LLM/issues/2813" in done.stdout
+
+
+def test_a_rule_is_explained_as_json(place: Path) -> None:
+    shown = as_json(place, "check", "--explain", "quantize-format-on-gpu")
+    assert set(shown) == {"rule", "severity", "summary", "why", "sources"}
+    assert shown["why"]
+
+
+def test_an_unknown_rule_names_the_nearest(place: Path) -> None:
+    done = bwdeploy(place, "check", "--explain", "layout-world-sise")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean layout-world-size" in done.stderr.lower()
+
+
+def test_check_without_anything_says_what_it_needs(place: Path) -> None:
+    done = bwdeploy(place, "check")
+    assert done.returncode == 2
+    assert "--explain" in done.stderr
+
+
+def test_a_layout_is_suggested_even_where_the_own_one_is_wrong(place: Path) -> None:
+    wrong = ("--set", "layout={gpu: B200, gpus_per_node: 8, tp: 3}")
+    assert bwdeploy(place, "check", "recipe.yaml", *wrong).returncode == 2
+    done = bwdeploy(place, "plan", "recipe.yaml", *wrong, "--suggest", "latency")
+    assert done.returncode == 0
+    assert "layout for latency on b200" in done.stdout
+    assert "attention heads" in done.stdout
+
+
+def test_a_suggestion_names_every_layout_that_does_not_work(place: Path) -> None:
+    shown = as_json(
+        place,
+        "plan",
+        "recipe.yaml",
+        "--set",
+        "layout={gpu: B200, gpus_per_node: 8}",
+        "--suggest",
+        "throughput",
+    )
+    assert shown["chosen"]["layout"]["tp"] == 1
+    assert all(one["reason"] for one in shown["rejected"])
+
+
+def test_layout_auto_is_what_the_plan_goes_on_with(place: Path) -> None:
+    shown = as_json(
+        place, "plan", "recipe.yaml", "--set", "layout={auto: latency, gpu: B200, gpus_per_node: 2}"
+    )
+    assert len(shown["memory"]["per_gpu"]) == 2

@@ -9,28 +9,55 @@ from __future__ import annotations
 
 import sys
 import traceback
-from dataclasses import asdict
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from bwdeploy import __version__
-from bwdeploy.cli import making, serving, upkeep
 from bwdeploy.cli.output import print_json
 from bwdeploy.errors import BUG_EXIT_CODE, BwdeployError, InterruptedBuild, RecipeError, ToolError
 
-app = typer.Typer(
-    name="bwdeploy",
-    help="From one YAML recipe to a quantized, checked and served TensorRT-LLM deployment.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for verbs in (making, serving, upkeep):
-    verbs.add_to(app)
+VERBS = {
+    "recipes": "shipped",
+    "schema": "shipped",
+    "check": "checking",
+    "plan": "planning",
+    "estimate": "planning",
+    "diff": "comparing",
+    "build": "making",
+    "serve": "serving",
+    "smoke": "serving",
+    "bench": "serving",
+    "verify": "upkeep",
+    "store": "upkeep",
+    "doctor": "upkeep",
+}
+"""Each verb and the module that has it, in the order of `--help`."""
 
 
-@app.callback()
+def app_for(verb: str) -> typer.Typer:
+    """The command line with `verb` alone, or with every verb when there is no such one.
+
+    Describing every verb to typer costs a tenth of what `check` may take.
+    """
+    app = typer.Typer(
+        name="bwdeploy",
+        help="From one YAML recipe to a quantized, checked and served TensorRT-LLM deployment.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_global_options)
+    for name in (verb,) if verb in VERBS else VERBS:
+        made = getattr(import_module(f"bwdeploy.cli.{VERBS[name]}"), name)
+        if isinstance(made, typer.Typer):
+            app.add_typer(made, name=name)
+        else:
+            app.command()(made)
+    return app
+
+
 def _global_options(
     *,
     version: Annotated[
@@ -51,9 +78,10 @@ def _version(*, wanted: bool) -> None:
 def main() -> int:
     """Run the command line; its exit code."""
     try:
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = app_for(_verb())(sys.argv[1:] or ["--help"], standalone_mode=False)
     except typer.TyperException as error:
-        typer.echo(f"error: {error.format_message()} See `{_command()} --help`.", err=True)
+        command = " ".join(["bwdeploy", *_verb().split()])
+        typer.echo(f"error: {error.format_message()} See `{command} --help`.", err=True)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return _told(
@@ -70,9 +98,9 @@ def main() -> int:
     return status if isinstance(status, int) else 0
 
 
-def _command() -> str:
+def _verb() -> str:
     """The verb that was called, as far as it can be told."""
-    return " ".join(["bwdeploy", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _told(error: BwdeployError) -> int:
@@ -105,7 +133,7 @@ def _error_json(error: BwdeployError) -> dict[str, object]:
         "hint": error.hint,
     }
     if isinstance(error, RecipeError):
-        shown["findings"] = [asdict(finding) for finding in error.findings]
+        shown["findings"] = [finding._asdict() for finding in error.findings]
     if isinstance(error, ToolError) and error.log is not None:
         shown["log"] = str(error.log)
     return shown

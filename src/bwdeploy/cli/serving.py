@@ -27,12 +27,6 @@ Gpus = Annotated[Literal["all", "none"], typer.Option(help="What a container see
 Port = Annotated[int | None, typer.Option(min=1, max=65535, show_default="a free port")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these verbs."""
-    for verb in (serve, smoke, bench):
-        app.command()(verb)
-
-
 def serve(
     out: OutPath,
     *,

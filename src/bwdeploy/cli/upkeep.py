@@ -11,15 +11,8 @@ from bwdeploy.cli.arguments import AsJson, OutPath
 from bwdeploy.cli.output import print_json
 from bwdeploy.errors import GateError
 
-_store = typer.Typer(help="The store of finished artifacts.")
+store = typer.Typer(help="The store of finished artifacts.")
 _MEGABYTE = 1_000_000
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these verbs."""
-    app.add_typer(_store, name="store")
-    for verb in (verify, doctor):
-        app.command()(verb)
 
 
 def verify(out: OutPath, *, as_json: AsJson = False) -> None:
@@ -53,7 +46,7 @@ def doctor(*, as_json: AsJson = False) -> None:
             typer.echo(f"     {one.hint}")
 
 
-@_store.command("ls")
+@store.command("ls")
 def list_store(*, as_json: AsJson = False) -> None:
     """List the artifacts."""
     from bwdeploy.build import open_store
@@ -71,7 +64,7 @@ def list_store(*, as_json: AsJson = False) -> None:
         typer.echo(f"{one.stage:<11} {one.key[:12]} {one.size_bytes / _MEGABYTE:>10.1f} MB  {one.directory}")
 
 
-@_store.command("gc")
+@store.command("gc")
 def collect_garbage(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -80,12 +73,12 @@ def collect_garbage(
     """Remove artifacts that the newest build of no recipe uses; outputs keep their files."""
     from bwdeploy.build import open_store
 
-    store = open_store()
-    used = store.referenced_keys()
-    unused = [one for one in store.artifacts() if one.key not in used]
+    kept = open_store()
+    used = kept.referenced_keys()
+    unused = [one for one in kept.artifacts() if one.key not in used]
     if not dry_run:
         for one in unused:
-            store.remove(one)
+            kept.remove(one)
     freed = sum(one.size_bytes for one in unused)
     if as_json:
         print_json({"removed": [one.key for one in unused], "bytes": freed, "dry_run": dry_run})

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bwdeploy.facts.model_configs import bundled_model
 from bwdeploy.model.json_file import read_json_object
+from bwdeploy.model.packages import package_file
 from bwdeploy.model.problem import ShapeError
 
 _CONFIG, _QUANTIZATION = "config.json", "hf_quant_config.json"
@@ -75,15 +76,8 @@ def _package_file(rest: str) -> Path | None:
     distribution, _, inside = rest.partition("/")
     if not inside or ".." in inside.split("/"):
         return None
-    from importlib import metadata  # noqa: PLC0415 - 10 ms that most recipes do not need
-
-    try:
-        files = metadata.files(distribution) or []
-    except (metadata.PackageNotFoundError, ValueError, OSError):
-        return None
-    wanted = Path(inside).parts
-    found = next((file for file in files if wanted in {file.parts, file.parts[1:]}), None)
-    return _existing(Path(str(found.locate()))) if found is not None else None
+    found = package_file(distribution, inside)
+    return _existing(found) if found else None
 
 
 def _snapshot(repository: str, revision: str) -> Path | None:

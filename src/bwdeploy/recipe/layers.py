@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bwdeploy.recipe.places import KeyPath, Places
 from bwdeploy.recipe.shorthand import written_out
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """Plain data and where each part of it was written."""
 
     data: dict[str, Any]

@@ -7,8 +7,7 @@ contain themselves, keys that are not plain words, bottomless nesting. Values st
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from yaml import events as ev
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 40
 MAX_NODES = 20_000
 """Of the text itself, and of the document with its aliases written out."""
-_NOT_ALLOWED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_ALLOWED = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """Everything but YAML's printable characters."""
 _STRING_TAG = "tag:yaml.org,2002:str"
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,8 +35,7 @@ class NodeError(Exception):
         self.message, self.hint, self.line, self.column = message, hint, line, column
 
 
-@dataclass(slots=True, kw_only=True)
-class ScalarNode:
+class ScalarNode(NamedTuple):
     """A word as it was written."""
 
     line: int
@@ -46,22 +44,20 @@ class ScalarNode:
     quoted: bool
 
 
-@dataclass(slots=True, kw_only=True)
-class ListNode:
+class ListNode(NamedTuple):
     """A sequence."""
 
     line: int
     column: int
-    items: list[Node] = field(default_factory=list)
+    items: list[Node]
 
 
-@dataclass(slots=True, kw_only=True)
-class MapNode:
+class MapNode(NamedTuple):
     """A mapping; the same key may stand twice."""
 
     line: int
     column: int
-    items: list[tuple[ScalarNode, Node]] = field(default_factory=list)
+    items: list[tuple[ScalarNode, Node]]
 
 
 Node = ScalarNode | ListNode | MapNode
@@ -125,12 +121,12 @@ class _Composer:
             return _scalar(event, quoted=bool(tag) or not event.implicit[0])
         line, column = _spot(event)
         if isinstance(event, ev.SequenceStartEvent):
-            sequence = ListNode(line=line, column=column)
+            sequence = ListNode(line=line, column=column, items=[])
             sequence.items.extend(
                 self.node(item, depth=depth + 1) for item in self._until(ev.SequenceEndEvent)
             )
             return sequence
-        mapping = MapNode(line=line, column=column)
+        mapping = MapNode(line=line, column=column, items=[])
         for key in self._until(ev.MappingEndEvent):
             word = self._key(key)
             mapping.items.append((word, _beside(word, self.node(next(self.events), depth=depth + 1))))
@@ -181,7 +177,9 @@ def _scalar(event: Any, *, quoted: bool) -> ScalarNode:  # noqa: ANN401 - PyYAML
 
 
 def _events(text: str) -> Iterator[Any]:
-    if bad := _NOT_ALLOWED.search(text):
+    # The expression is compiled for the few texts that have something to find.
+    printable = text.replace("\n", "").replace("\t", "").isprintable()
+    if not printable and (bad := re.search(_NOT_ALLOWED, text)):
         line, column = _line_and_column(text, bad.start())
         raise NodeError(
             f"the character U+{ord(bad[0]):04X} is not allowed in YAML",

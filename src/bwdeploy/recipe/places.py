@@ -7,7 +7,6 @@ the line that really said it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 KeyPath = tuple[str | int, ...]
@@ -28,8 +27,7 @@ class Place(NamedTuple):
     """The option that gave it, for example `--set engine.max_batch_size=8`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """Places of keys and of values by path; the two differ, and messages point to the better one."""
 
     keys: dict[KeyPath, Place]

@@ -16,13 +16,14 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
 _WHOLE_NUMBERS = (
-    (re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII), 10),
-    (re.compile(r"0x[0-9a-fA-F]+", re.ASCII), 16),
-    (re.compile(r"0o[0-7]+", re.ASCII), 8),
+    (r"[-+]?(0|[1-9][0-9]*)", 10),
+    (r"0x[0-9a-fA-F]+", 16),
+    (r"0o[0-7]+", 8),
 )
 """Form and base."""
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_NUMBERS_START_WITH = frozenset("+-.0123456789")
+_FLOAT = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _MAX_DIGITS = 25
 
 
@@ -40,12 +41,14 @@ def resolve(text: str) -> Scalar:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    if _NOT_FINITE.fullmatch(text):
+    if text[0] not in _NUMBERS_START_WITH:
+        return text
+    if re.fullmatch(_NOT_FINITE, text):
         raise ScalarError(f"{text} is not a finite number")
     for form, base in _WHOLE_NUMBERS:
-        if form.fullmatch(text):
+        if re.fullmatch(form, text):
             return _bounded(text, base)
-    return _finite(text) if _FLOAT.fullmatch(text) else text
+    return _finite(text) if re.fullmatch(_FLOAT, text) else text
 
 
 def _bounded(text: str, base: int) -> int:

@@ -7,6 +7,7 @@ the schema does not have.
 from __future__ import annotations
 
 from functools import cache
+from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from bwdeploy.recipe.schema import Recipe, Section
@@ -107,7 +108,11 @@ def _section_at(path: KeyPath) -> type[Section] | None:
 
 
 def _as_section(annotation: object) -> type[Section] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    """The section that an annotation stands for, also an optional one."""
+    for one in get_args(annotation) if isinstance(annotation, UnionType) else (annotation,):
+        if isinstance(one, type) and issubclass(one, Section):
+            return one
+    return None
 
 
 def _is_mapping(annotation: object) -> bool:

@@ -94,7 +94,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_keys(value: Any) -> Any:  # noqa: ANN401 - JSON data
-    """The same with numbers for keys that are numbers (batch sizes of a draft_len_schedule): JSON has none."""
+    """Numbers for keys that are numbers (batch sizes of a draft_len_schedule): JSON has none."""
     if not isinstance(value, dict):
         return value
     return {int(key) if key.isdecimal() else key: _whole_keys(below) for key, below in value.items()}

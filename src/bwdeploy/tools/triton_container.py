@@ -12,7 +12,7 @@ import io
 from typing import TYPE_CHECKING, Final, Literal
 
 from bwdeploy.errors import HostError
-from bwdeploy.facts.triton_images import triton_image, versions_with_images
+from bwdeploy.facts.stacks import triton_image, versions_with_images
 from bwdeploy.tools.triton_request import LOOPBACK, STACK_BYTES, Ports, server_arguments
 
 if TYPE_CHECKING:

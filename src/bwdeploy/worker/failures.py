@@ -6,7 +6,6 @@ that names the exception; its traceback is in the log.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from typing import Any
 
@@ -35,7 +34,7 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
     kind = next((word for kind, word in _KINDS if isinstance(known, kind)), "tool")
     described: dict[str, Any] = {"kind": kind, "message": known.message, "hint": known.hint}
     if isinstance(known, RecipeError):
-        described["findings"] = [dataclasses.asdict(finding) for finding in known.findings]
+        described["findings"] = [finding._asdict() for finding in known.findings]
     return described
 
 
