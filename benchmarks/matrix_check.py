@@ -20,7 +20,7 @@ RUNS = 7
 BASE = Path(__file__).parents[1] / "recipes" / "llama-3.3-70b-nvfp4-b200.yaml"
 MATRIX = """
 matrix:
-  engine.max_batch_size: [1, 2, 4, 8, 16, 32, 48, 64, 96, 128]
+  engine.max_batch_size: [384, 400, 416, 432, 448, 464, 480, 496, 512, 528]
   engine.max_num_tokens: [8192, 9216, 10240, 12288, 16384]
   serve.flush_tokens: [1, 2, 4, 8, 12, 16, 24, 32, 48, 64]
 """

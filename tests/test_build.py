@@ -213,7 +213,6 @@ def test_interrupted_build_exits_130_and_keeps_what_was_finished(tmp_path: Path,
     [
         (lambda model: (model / "model.safetensors").write_bytes(b"\x10"), "model.safetensors"),
         (lambda model: os.truncate(model / "model.safetensors", 50_000), "its header describes"),
-        (lambda model: (model / "config.json").write_text("{"), "config.json"),
         (lambda model: (model / "tokenizer.json").unlink(), "tokenizer"),
     ],
 )
@@ -226,4 +225,15 @@ def test_damaged_source_is_one_clear_error(
     root.mkdir()
     answer, _ = Place(root, model).run("build", "recipe.yaml", "-o", "out", code=4)
     assert words in answer["error"]["message"]
+    assert not (root / "out").exists()
+
+
+def test_damaged_configuration_is_found_before_anything_runs(tmp_path: Path) -> None:
+    model = make_tiny_llama(tmp_path)
+    (model / "config.json").write_text("{")
+    root = tmp_path / "place"
+    root.mkdir()
+    answer, _ = Place(root, model).run("build", "recipe.yaml", "-o", "out", code=2)
+    (finding,) = answer["error"]["findings"]
+    assert finding["rule"] == "model-config-unreadable"
     assert not (root / "out").exists()
