@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from bwdeploy.cli import comparing
 from bwdeploy.difference import Difference, compare
+from bwdeploy.difference.figures import Range
 from bwdeploy.difference.sides import Side, open_side
 from bwdeploy.errors import RecipeError, StoreError
 from bwdeploy.pipeline.output import MANIFEST, MANIFEST_SCHEMA
@@ -91,7 +92,7 @@ def test_a_recipe_does_not_differ_from_itself(place: Path) -> None:
     file = recipe(place, "one")
     difference = between(file, file)
     assert difference.is_empty
-    assert difference_text(difference).splitlines()[2] == "no difference"
+    assert difference_text(difference).splitlines()[-1] == "no difference"
     assert difference_json(difference)["same"] is True
 
 
@@ -165,7 +166,7 @@ def test_shipped_latency_and_throughput_differ_by_levers_with_their_worth() -> N
     text = difference_text(difference)
     assert "  layout.ep: 2 → 8\n" in text
     assert "  expect.max-throughput: not set → 43,146 tokens_per_s\n" in text
-    assert "      A is worth: 111 → 253 tok/s/user" in text
+    assert "      A's was worth: 111 → 253 tok/s/user" in text
     assert "\n[1] https://" in text
 
 
@@ -190,11 +191,11 @@ def test_a_finding_of_both_sides_at_different_lines_is_no_difference(place: Path
 
 def test_memory_that_changes_is_shown_for_one_gpu(place: Path) -> None:
     bf16 = recipe(place, "bf16", quantize={"method": "none"})
-    (group,) = between(recipe(place, "fp8"), bf16).groups
+    group, _ = between(recipe(place, "fp8"), bf16).groups
     figures = {figure.name: figure for figure in group.figures}
     weights = figures["weights per GPU"]
-    assert weights.a is not None
-    assert weights.b is not None
+    assert isinstance(weights.a, int)
+    assert isinstance(weights.b, int)
     assert 1.4 < weights.b / weights.a < 2.0
     assert figures["total per GPU"].unit == "bytes"
 
@@ -203,6 +204,28 @@ def test_memory_of_a_model_that_is_not_known_says_why(place: Path) -> None:
     other = recipe(place, "other", model={"source": "hf://nobody/nothing@" + "0" * 40})
     text = difference_text(between(recipe(place, "one"), other))
     assert "memory of B is not known: " in text
+
+
+def test_speed_that_changes_is_shown_in_ranges_for_the_same_traffic() -> None:
+    four, eight = (SHIPPED / f"llama-3.1-405b-nvfp4-{count}xb200.yaml" for count in (4, 8))
+    difference = between(four, eight)
+    _, group = difference.groups
+    figures = {figure.name: figure for figure in group.figures}
+    user = figures["tokens/s per user, one request at a time"]
+    assert isinstance(user.a, Range)
+    assert isinstance(user.b, Range)
+    assert user.a.low < user.b.low
+    text = difference_text(difference)
+    assert "estimate (by arithmetic, 1,000 tokens in, 1,000 out, ranges of 0.5 to 2 times)" in text
+    shown = difference_json(difference)["estimate"]["changed"][0]
+    assert shown["a"]["low"] < shown["a"]["high"]
+
+
+def test_a_speed_that_cannot_be_known_says_why(place: Path) -> None:
+    layout = {"gpu": "B200"}
+    other = recipe(place, "other", model={"source": "hf://nobody/nothing@" + "0" * 40}, layout=layout)
+    text = difference_text(between(recipe(place, "one", layout=layout), other))
+    assert "estimate of B is not known: " in text
 
 
 # Builds

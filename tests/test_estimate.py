@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bwdeploy.errors import HostError, RecipeError, ToolError
-from bwdeploy.estimate.figures import AICONFIGURATOR_BAND, Estimate, EstimateRequest
+from bwdeploy.errors import HostError, RecipeError, StoreError, ToolError
+from bwdeploy.estimate.figures import AICONFIGURATOR_BAND, FORMULA_BAND, Estimate, EstimateRequest
 from bwdeploy.estimate.recipe import estimate_recipe
 from bwdeploy.planner.speed.roofline import BAND
 from bwdeploy.recipe.load import load_recipes
@@ -142,6 +143,41 @@ def test_settings_that_the_figures_take_for_granted_are_noted(recipe: Path) -> N
     assert any("CUDA graphs are off" in note for note in notes)
 
 
+def relaxed(delta: float) -> str:
+    settings = f"use_relaxed_acceptance_for_thinking: true, relaxed_topk: 10, relaxed_delta: {delta}"
+    return f"engine.llm_args={{speculative_config: {{decoding_type: MTP, {settings}}}}}"
+
+
+def test_relaxed_acceptance_has_its_own_published_length(recipe: Path) -> None:
+    drafts = estimated(recipe, MTP, relaxed(0.6)).drafts
+    assert drafts is not None
+    assert drafts.acceptance_length == 3.10
+    assert "relaxed, top 10, delta 0.6" in drafts.source
+
+
+def test_other_relaxed_acceptance_is_counted_as_strict_and_told(recipe: Path) -> None:
+    found = estimated(recipe, MTP, relaxed(0.1))
+    assert found.drafts is not None
+    assert found.drafts.acceptance_length == 2.82
+    assert any("the strict one is counted" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("acceptance", [4.5, -0.1, math.inf, math.nan])
+def test_an_acceptance_that_cannot_be_is_refused(acceptance: float, recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="gains 1 to 4 tokens"):
+        estimated(recipe, MTP, acceptance=acceptance)
+
+
+def test_an_acceptance_without_drafts_is_refused(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="the recipe drafts nothing"):
+        estimated(recipe, acceptance=2.0)
+
+
+def test_requests_that_are_too_long_for_the_recipe_are_told(recipe: Path) -> None:
+    notes = estimated(recipe, input_tokens=4000, output_tokens=1000).notes
+    assert any("engine.max_seq_len is 4096" in note for note in notes)
+
+
 @pytest.mark.parametrize(("acceptance", "length"), [(2.5, 2.5), (0.5, 1.875), (1.0, 4.0), (0.0, 1.0)])
 def test_acceptance_is_a_length_or_a_rate(acceptance: float, length: float, recipe: Path) -> None:
     drafts = estimated(recipe, MTP, acceptance=acceptance).drafts
@@ -188,6 +224,12 @@ def test_with_the_tool_its_tables_are_used(recipe: Path) -> None:
 
 
 @pytest.mark.usefixtures("tool")
+def test_formulas_of_the_tool_have_a_band_of_their_own(recipe: Path) -> None:
+    (point,) = estimated(recipe, concurrency=(2000,)).points
+    assert (point.method, point.band) == ("aiconfigurator", FORMULA_BAND)
+
+
+@pytest.mark.usefixtures("tool")
 def test_data_parallel_attention_asks_for_the_batch_of_a_rank(recipe: Path) -> None:
     found = estimated(recipe, "layout.attention_dp=true", concurrency=(512,))
     assert found.points[0].tokens_per_s_per_user == pytest.approx(1000 / 11.4)
@@ -209,6 +251,31 @@ def test_what_the_tool_cannot_say_comes_from_the_roofline(
     found = estimated(recipe)
     assert found.method == "roofline"
     assert "so the roofline is used" in found.why
+
+
+@pytest.mark.usefixtures("tool")
+def test_the_tool_is_asked_once_for_each_traffic_and_not_after_a_failure(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("STAND_IN_AIC_CALLS", str(calls))
+    same = SPEED.replace("2048", "1024") % 253, "expect.other={metric: tokens_per_s, value: 1, source: x}"
+    found = estimated(recipe, *same)
+    assert [one.method for one in found.expect] == ["aiconfigurator", "aiconfigurator"]
+    assert len(calls.read_text()) == 1
+    calls.unlink()
+    monkeypatch.setenv("STAND_IN_AIC", "fail")
+    workload = "{input_tokens: 9, output_tokens: 9}"
+    short = f"expect.short={{metric: tokens_per_s, value: 1, source: x, workload: {workload}}}"
+    found = estimated(recipe, *same, short)
+    assert {one.method for one in found.expect} == {"roofline"}
+    assert len(calls.read_text()) == 1
+
+
+@pytest.mark.usefixtures("tool")
+def test_another_version_of_the_tool_is_told(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN_AIC", "other-version")
+    assert any("this is 0.13.0: it may not hold" in note for note in estimated(recipe).notes)
 
 
 @pytest.mark.usefixtures("tool")
@@ -245,6 +312,8 @@ def test_text_shows_ranges_and_where_they_come_from(recipe: Path) -> None:
     assert "0.5 to 2 times the figure" in text
     assert "expect speed: 900 tokens/s per user (published)" in text
     assert "look at engine.llm_args.moe_config.backend" in text
+    assert "r1: 8 × B200, 1,024 tokens in, 2,048 out" in text
+    assert all(len(line) <= 110 or " " not in line.strip() for line in text.splitlines())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -257,9 +326,30 @@ def test_a_picture_is_drawn(suffix: str, recipe: Path, tmp_path: Path) -> None:
     assert start.startswith(b"\x89PNG") if suffix == ".png" else b"<svg" in file.read_bytes()
 
 
+def test_a_picture_of_a_single_point_shows_its_band_and_other_traffic(recipe: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "one.svg"
+    write_plot(estimated(recipe, "engine.max_batch_size=1", SPEED % 253, input_tokens=9), file)
+    text = file.read_text()
+    assert "band: 0.5 to 2 times (roofline)" in text
+    assert "OTHER TRAFFIC: 1,024 tokens in, 2,048 out" in text
+
+
 def test_a_picture_of_another_kind_is_refused(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="neither PNG nor SVG"):
+    with pytest.raises(RecipeError, match="neither PNG nor SVG"):
         write_plot(estimated(recipe), tmp_path / "front.gif")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("no/front.png", "no directory"), ("front.png", "a directory")]
+)
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(
+    name: str, message: str, recipe: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "front.png").mkdir()
+    with pytest.raises(StoreError, match=message):
+        write_plot(estimated(recipe), tmp_path / name)
 
 
 def test_a_picture_without_matplotlib_says_how_to_get_it(

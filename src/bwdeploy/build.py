@@ -44,6 +44,16 @@ class BuildResult:
     stages: tuple[StageResult, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a planned deployment is made of and needs; memory is None while the model's shape is not known."""
+
+    model: DescribedModel
+    memory: MemoryPlan | None
+    quantization: QuantizationPlan | None
+    """None when nothing is quantized."""
+
+
 def open_store() -> Store:
     """The user's store: `$BWDEPLOY_STORE`, else `store` in the cache directory."""
     chosen = os.environ.get("BWDEPLOY_STORE")
@@ -96,25 +106,19 @@ def build_recipe(
     return BuildResult(name=plan.recipe.name, out=out if complete else None, stages=results)
 
 
-def planned_model(plan: Plan) -> DescribedModel:
-    """The model of a planned build: as its source says, else as stage `source` has made it."""
-    found = describe_model(plan.recipe)
-    made = plan.stages[0].artifact
-    return describe_source(f"file://{made.directory}") if found.shape is None and made else found
+def planned_needs(plan: Plan) -> Needs:
+    """What a planned deployment is made of and needs.
 
-
-def planned_memory(plan: Plan) -> MemoryPlan | None:
-    """The memory of a planned deployment; None while the model's shape is not known.
-
-    A checkpoint that is in the store already is counted by its own headers.
+    The model is known as its source says, else as stage `source` has made it. A checkpoint that is in the
+    store already is counted by its own headers.
     """
     finished = {planned.name: planned.artifact for planned in plan.stages}
-    checkpoint = finished.get("quantize")
-    return plan_memory(
-        plan.recipe, planned_model(plan), checkpoint=checkpoint.directory if checkpoint else None
+    made, checkpoint = finished.get("source"), finished.get("quantize")
+    model = describe_model(plan.recipe)
+    if model.shape is None and made:
+        model = describe_source(f"file://{made.directory}")
+    return Needs(
+        model=model,
+        memory=plan_memory(plan.recipe, model, checkpoint=checkpoint.directory if checkpoint else None),
+        quantization=plan_quantization(plan.recipe, model),
     )
-
-
-def planned_quantization(plan: Plan) -> QuantizationPlan | None:
-    """The memory of the quantization step; None when there is none, or while the shape is not known."""
-    return plan_quantization(plan.recipe, planned_model(plan))

@@ -29,6 +29,34 @@ QWEN = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 
 FIRES = (
     Fires(
+        "build-flag-streamingllm",
+        (TRT, "engine.build_flags={streamingllm: true}"),
+        "engine.build_flags.streamingllm",
+        "support for StreamingLLM has ended: trtllm-build stops on an assertion",
+        hint="Remove it",
+    ),
+    Fires(
+        "build-flag-model-class",
+        (TRT, "engine.build_flags={model_cls_file: m.py}"),
+        "engine.build_flags.model_cls_file",
+        "model_cls_file needs model_cls_name beside it",
+        hint="Add model_cls_name",
+    ),
+    Fires(
+        "build-flag-eagle-model",
+        (TRT, "engine.build_flags={speculative_decoding_mode: EAGLE-3, max_draft_len: 3}"),
+        "engine.build_flags.speculative_decoding_mode",
+        "EAGLE-3 runs with the PyTorch backend only",
+        hint="Set engine.backend: pytorch and draft with the section speculative",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={max_output_len: 512}"),
+        "engine.build_flags.max_output_len",
+        "trtllm-build has no option --max_output_len",
+        hint="Remove it, and set engine.max_seq_len (prompt plus answer)",
+    ),
+    Fires(
         "build-flag-backend",
         ("engine.build_flags={gemm_plugin: auto}",),
         "engine.build_flags",
@@ -103,7 +131,7 @@ FIRES = (
         (TRT, "engine.build_flags={tokens_per_block: '32'}"),
         "engine.build_flags.tokens_per_block",
         "expected a whole number of 0 or more, got the text '32'",
-        hint="See trtllm-build --help (default 32), or remove it",
+        hint="Write 32 without quotes",
     ),
     Fires(
         "build-flag-type",
@@ -318,6 +346,9 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent("build-flag-llm-args", (TRT, "engine.llm_args={kv_cache_config: {dtype: fp8}}")),
+    Silent("build-flag-model-class", (TRT, "engine.build_flags={model_cls_file: m.py, model_cls_name: M}")),
+    Silent("build-flag-choice", (TRT, "engine.build_flags={speculative_decoding_mode: eagle3}")),
     Silent("build-flag-backend", (TRT, "engine.build_flags={gemm_plugin: nvfp4}")),
     Silent("build-flag-llm-args", ("engine.llm_args={enable_chunked_prefill: true}",)),
     Silent(

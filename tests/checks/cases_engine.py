@@ -11,6 +11,44 @@ R1 = "model.source=hf://deepseek-ai/DeepSeek-R1@0123456789abcdef0123456789abcdef
 
 FIRES = (
     Fires(
+        "engine-kv-fraction",
+        ("engine.llm_args={kv_cache_config: {free_gpu_memory_fraction: 90}}",),
+        "engine.llm_args.kv_cache_config.free_gpu_memory_fraction",
+        "90 cannot be a share of the memory that is left after weights and profiling",
+        hint="Write 0.9",
+    ),
+    Fires(
+        "llm-args-said-elsewhere",
+        ("engine.llm_args={ep_size: 8}",),
+        "engine.llm_args.ep_size",
+        "the recipe says this at layout.ep",
+        hint="Remove it here, and set layout.ep if 8 is what you want",
+    ),
+    Fires(
+        "llm-args-renamed",
+        ("engine.llm_args={moe_backend: TRTLLM}",),
+        "engine.llm_args.moe_backend",
+        "TensorRT-LLM 1.2.1 has another key for this",
+        hint="Use moe_config.backend",
+    ),
+    Fires(
+        "llm-args-renamed",
+        ("engine.llm_args={kv_cache_config: {kv_cache_dtype: fp8}}",),
+        "engine.llm_args.kv_cache_config.kv_cache_dtype",
+        "TensorRT-LLM 1.2.1 has another key for this",
+        hint="Use kv_cache_config.dtype",
+    ),
+    Fires(
+        "llm-args-refused",
+        ("engine.llm_args={speculative_config: {decoding_type: UserProvided}}",),
+        "engine.llm_args.speculative_config",
+        (
+            "this needs drafter, which is not allowed in a recipe: it would run Python code that the "
+            "recipe names"
+        ),
+        hint="Remove speculative_config",
+    ),
+    Fires(
         "engine-version-unknown",
         ("engine.tensorrt_llm='1.1.0'",),
         "engine.tensorrt_llm",
@@ -124,7 +162,7 @@ FIRES = (
         "engine-kv-fraction",
         ("engine.llm_args={kv_cache_config: {free_gpu_memory_fraction: 0}}",),
         "engine.llm_args.kv_cache_config.free_gpu_memory_fraction",
-        "0 is the share of the memory that is left after weights and profiling",
+        "0 cannot be a share of the memory that is left after weights and profiling",
         hint="Choose a value above 0 and at most 1",
     ),
     Fires(
@@ -169,7 +207,7 @@ FIRES = (
         "engine.llm_args.cuda_graph_config",
         "CUDA graphs end at 128 requests; batches of 129 to 256 run without",
         "info",
-        hint="Set max_batch_size: 256 with enable_padding: true; a graph takes up to 200 MB",
+        hint="Set cuda_graph_config: {max_batch_size: 256, enable_padding: true}; a graph takes up to 200 MB",
     ),
     Fires(
         "engine-save-state",
@@ -319,7 +357,10 @@ FIRES = (
             "the text 'DENSEGEMM' is not one of: CUTLASS, CUTEDSL, WIDEEP, TRTLLM, DEEPGEMM, "
             "VANILLA, TRITON (TensorRT-LLM 1.2.1)"
         ),
-        hint="Did you mean DEEPGEMM",
+        hint=(
+            "TensorRT-LLM 1.3 has it; here choose one of: CUTLASS, CUTEDSL, WIDEEP, TRTLLM, DEEPGEMM, "
+            "VANILLA, TRITON"
+        ),
     ),
     Fires(
         "llm-args-unlisted-value",
@@ -366,7 +407,10 @@ FIRES = (
         ("engine.llm_args.speculative_config={decoding_type: Medusa}",),
         "engine.llm_args.speculative_config.decoding_type",
         "Medusa exists for the engine backend only (TensorRT-LLM 1.2.1)",
-        hint="Choose one that the PyTorch backend has",
+        hint=(
+            "Choose one that the PyTorch backend has: DraftTarget, Eagle, MTP, NGram, UserProvided, "
+            "SaveState, AUTO"
+        ),
     ),
     Fires(
         "llm-args-said-elsewhere",
@@ -392,6 +436,14 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent(
+        "llm-args-out-of-bounds",
+        ("engine.llm_args={kv_cache_config: {free_gpu_memory_fraction: 1.2}}",),
+    ),  # engine-kv-fraction says it
+    Silent(
+        "engine-tokens-below-prompt",
+        ("engine.max_num_tokens=1024", "engine.llm_args={enable_chunked_prefill: 'true'}"),
+    ),
     Silent("engine-version-installed", ()),
     Silent("engine-version-unknown", ("engine.tensorrt_llm='1.3.0rc30'",)),
     Silent("engine-version-approximate", ()),

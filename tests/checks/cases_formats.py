@@ -3,9 +3,51 @@
 from __future__ import annotations
 
 from tests.checks.cases import Fires, Silent
-from tests.checks.model_configs import DEEPSEEK, FP8_BLOCK, GEMMA, GPT_OSS, LLAMA, PHI, modelopt, quantized
+from tests.checks.model_configs import (
+    DEEPSEEK,
+    FP8_BLOCK,
+    GEMMA,
+    GPT_OSS,
+    LLAMA,
+    MIXTRAL,
+    PHI,
+    T5,
+    modelopt,
+    quantized,
+)
 
 FIRES = (
+    Fires(
+        "format-source-unknown",
+        ("quantize={method: prequantized}", "quantize.format=null"),
+        "model.source",
+        "the source says that it is quantized as 'FP6_SOMEHOW', of which nothing is known here",
+        "warning",
+        hint="Make sure that your TensorRT-LLM version reads it",
+        config={**LLAMA, "quantization_config": {"quant_algo": "FP6_SOMEHOW"}},
+    ),
+    Fires(
+        "format-source-unknown",
+        ("quantize={method: prequantized}", "quantize.format=null"),
+        "model.source",
+        "the source says that it is quantized as 'bitsandbytes', of which nothing is known here",
+        "warning",
+        config={**LLAMA, "quantization_config": {"quant_method": "bitsandbytes"}},
+    ),
+    Fires(
+        "format-source-on-gpu",
+        (
+            "quantize={method: prequantized}",
+            "quantize.format=null",
+            "layout.gpu=H200",
+            "engine.tensorrt_llm='1.3.0rc20'",
+            "engine.llm_args={moe_config: {backend: MARLIN}}",
+        ),
+        "model.source",
+        ("the source is NVFP4, for which TensorRT-LLM has no kernels on h200 (SM90) that upstream documents"),
+        "warning",
+        config={**MIXTRAL, "quantization_config": {"quant_algo": "NVFP4"}},
+    ),
     Fires(
         "format-source-on-gpu",
         (
@@ -339,6 +381,21 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent(
+        "format-source-unknown",
+        ("quantize={method: prequantized}", "quantize.format=null"),
+        {**LLAMA, "quantization_config": {"quant_algo": "W8A8_SQ_PER_CHANNEL"}},
+    ),
+    Silent(
+        "format-source-unknown",
+        ("quantize={method: prequantized}", "quantize.format=null"),
+        {**LLAMA, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
+    ),
+    Silent("format-unlisted-model", (), T5),  # model-not-a-language-model says it
+    Silent(
+        "format-cute-dsl-on-gpu",  # 1.2.1 does not know the key, llm-args-unknown-key says it
+        ("layout.gpu=H100", "engine.llm_args={use_cute_dsl_bf16_gemm: true}"),
+    ),
     Silent(
         "format-source-on-gpu",
         (

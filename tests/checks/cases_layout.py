@@ -18,6 +18,7 @@ LLAMA_40_HEADS = {
     "max_position_embeddings": 131072,
 }
 LLAMA_10_KV_HEADS = {**LLAMA_40_HEADS, "num_key_value_heads": 10}
+LLAMA_24_HEADS = {**LLAMA_40_HEADS, "hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads": 6}
 LLAMA_ODD_WIDTH = {**LLAMA_40_HEADS, "intermediate_size": 8000}
 LLAMA_4: dict[str, Any] = {
     "architectures": ["Llama4ForConditionalGeneration"],
@@ -85,6 +86,56 @@ PER_USER = "expect={one: {metric: tokens_per_s_per_user, value: 100, source: her
 PER_GPU = "expect={one: {metric: tokens_per_s_per_gpu, value: 100, source: here}}"
 
 FIRES = (
+    Fires(
+        "layout-gpu-unknown",
+        ("layout.gpu=GB10",),
+        "layout.gpu",
+        "no facts about a GPU called 'GB10'",
+        hint="Did you mean dgx_spark",
+    ),
+    Fires(
+        "layout-gpu-unknown",
+        ("layout.gpu=A100",),
+        "layout.gpu",
+        "no facts about a GPU called 'A100'",
+        hint="Known: b200, b300, gb200, gb300, rtx5090, rtx_pro_6000, dgx_spark, jetson_thor, h100, h200",
+    ),
+    Fires(
+        "layout-attention-dp-config",
+        ("engine.llm_args={attention_dp_config: {enable_balance: true, timeout_iters: 50}}",),
+        "engine.llm_args.attention_dp_config",
+        "it has no effect, because layout.attention_dp is false",
+        "warning",
+        hint="Remove it, or set layout.attention_dp: true",
+    ),
+    Fires(
+        "layout-attention-dp-latency",
+        ("layout={gpus_per_node: 4, tp: 4, attention_dp: true}", "engine.max_batch_size=1"),
+        "layout.attention_dp",
+        "one GPU alone attends to each request, and the recipe is for the speed of one user",
+        "warning",
+    ),
+    Fires(
+        "layout-load-balancer",
+        (
+            "layout={gpus_per_node: 2, tp: 2, ep: 2}",
+            "engine.llm_args={moe_config: {load_balancer: {num_slots: '288'}}}",
+        ),
+        "engine.llm_args.moe_config.load_balancer.num_slots",
+        "expected a whole number, got the text '288'",
+        hint="Write a multiple of ep 2",
+    ),
+    Fires(
+        "layout-load-balancer",
+        (
+            "layout={gpus_per_node: 4, tp: 4, ep: 4}",
+            "engine.llm_args={moe_config: {load_balancer: {num_slots: 12}}}",
+        ),
+        "engine.llm_args.moe_config.load_balancer.num_slots",
+        "12 slots for 16 experts: some would have no place",
+        hint="Use 16 or more, a multiple of ep",
+        config=DEEPSEEK,
+    ),
     Fires(
         "layout-world-size",
         ("layout.tp=2",),
@@ -261,6 +312,7 @@ FIRES = (
         "layout.tp",
         "tp 3 is not a power of two; few kernels are tuned for it",
         "warning",
+        config=LLAMA_24_HEADS,
     ),
     Fires(
         "layout-attention-dp-latency",
@@ -365,6 +417,8 @@ SILENT = (
     Silent("layout-tp-without-nvlink", ("layout={gpu: rtx-pro-6000, gpus_per_node: 2, pp: 2}",)),
     Silent("layout-tp-beyond-nvlink", ("layout={gpu: GB200, nodes: 4, gpus_per_node: 4, tp: 16}",)),
     Silent("layout-tp-power-of-two", ("layout={gpus_per_node: 8, tp: 8}",)),
+    Silent("layout-tp-power-of-two", ("layout={gpus_per_node: 3, tp: 3}",)),  # 32 heads: layout-heads says it
+    Silent("layout-block-width", ("layout={gpu: B200, gpus_per_node: 3, tp: 3}",)),  # so here
     Silent(
         "layout-attention-dp-latency",
         ("layout={gpus_per_node: 4, tp: 4, attention_dp: true}", PER_GPU),
@@ -372,11 +426,17 @@ SILENT = (
     ),
     Silent(
         "layout-attention-dp-config",
-        ("engine.llm_args={attention_dp_config: {enable_balance: true, timeout_iters: 0}}",),
+        (
+            "layout.attention_dp=true",
+            "engine.llm_args={attention_dp_config: {enable_balance: true, timeout_iters: 0}}",
+        ),
     ),
     Silent(
         "layout-attention-dp-config",
-        ("engine.llm_args={attention_dp_config: {enable_balance: false, timeout_iters: -1}}",),
+        (
+            "layout.attention_dp=true",
+            "engine.llm_args={attention_dp_config: {enable_balance: false, timeout_iters: -1}}",
+        ),
     ),
     Silent(
         "layout-helix-blocks",

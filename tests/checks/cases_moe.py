@@ -7,6 +7,19 @@ from tests.checks.model_configs import DEEPSEEK, FP8_BLOCK, GPT_OSS, LLAMA4, MIX
 
 FIRES = (
     Fires(
+        "moe-gpt-oss-backend",
+        (
+            "quantize={method: prequantized}",
+            "quantize.format=null",
+            "layout.gpu=B200",
+            "engine.llm_args={moe_config: {backend: VANILLA}}",
+        ),
+        "engine.llm_args.moe_config.backend",
+        "VANILLA does not know the expert bias and SwiGLU constants of gpt-oss",
+        hint="Write engine.llm_args.moe_config.backend: CUTLASS (or TRTLLM)",
+        config={**GPT_OSS, "quantization_config": {"quant_method": "mxfp4"}},
+    ),
+    Fires(
         "moe-backend-on-gpu",
         (
             "layout.gpu=H100",
@@ -253,7 +266,7 @@ FIRES = (
         ),
         "engine.llm_args.moe_config.backend",
         (
-            "no MoE backend is named, and not every version then chooses one with kernels for "
+            "AUTO names no MoE backend, and not every version then chooses one with kernels for "
             "experts in FP8 with block scales on b300 (SM103)"
         ),
         "warning",
@@ -389,6 +402,11 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent("moe-backend-slow", ("layout.gpu=B200", "engine.llm_args={moe_config: TRTLLM}"), MIXTRAL),
+    Silent("moe-backend-slow", ("engine.llm_args={moe_config: {backend: VANILLA}}",), GPT_OSS),
+    Silent(
+        "moe-backend-on-gpu", ("layout.gpu=B200", "engine.llm_args={moe_config: {backend: MARLIN}}"), MIXTRAL
+    ),
     Silent(
         "moe-backend-on-gpu",
         (

@@ -24,6 +24,31 @@ OTHER_MTP_KEY = {**LLAMA, "mtp_num_hidden_layers": 1}
 
 FIRES = (
     Fires(
+        "speculative-dynamic-tree",
+        (
+            V13,
+            (
+                "engine.llm_args={speculative_config: {decoding_type: Eagle3, max_draft_len: 3, "
+                "speculative_model: m, use_dynamic_tree: true, max_total_draft_tokens: 60}}"
+            ),
+        ),
+        "engine.llm_args.speculative_config.use_dynamic_tree",
+        "a dynamic tree needs to know how many candidates each step keeps",
+        hint="Add dynamic_tree_max_topK: 20",
+    ),
+    Fires(
+        "speculative-schedule-start",
+        (
+            (
+                "engine.llm_args={speculative_config: {decoding_type: MTP, num_nextn_predict_layers: 3, "
+                "draft_len_schedule: {8: 5}}}"
+            ),
+        ),
+        "engine.llm_args.speculative_config.draft_len_schedule",
+        "key 1 is missing: in TensorRT-LLM 1.2.1 a key is the smallest batch size of its draft length",
+        hint="Write draft_len_schedule: {1: 3, 8: 3}",
+    ),
+    Fires(
         "speculative-contradiction",
         (EAGLE, "engine.llm_args.speculative_config={decoding_type: MTP}"),
         "engine.llm_args.speculative_config.decoding_type",
@@ -370,6 +395,15 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent(
+        "speculative-draft-missing",
+        (
+            (
+                "engine.llm_args={speculative_config: {decoding_type: Eagle, max_draft_len: 3, "
+                "pytorch_weights_path: m}}"
+            ),
+        ),
+    ),
     Silent(
         "speculative-contradiction",
         (EAGLE, "engine.llm_args.speculative_config={decoding_type: Eagle, max_draft_len: 3}"),

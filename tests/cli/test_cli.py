@@ -120,6 +120,7 @@ def test_plan_json_has_the_promised_shape(place: Path) -> None:
         "source", "quantize", "gate", "engine", "repository",
     ]  # fmt: skip
     assert answer["stages"][0].keys() == {"name", "key", "status", "why", "command"}
+    assert answer["model"]["parameters"] == answer["model"]["active_parameters"] > 0
     memory = answer["memory"]
     assert memory.keys() >= {"per_gpu", "kv_bytes_per_token", "max_tokens_in_kv"}
     assert memory["kv_bytes_per_token"] == 2 * 2 * 2 * 16 * 2
@@ -213,12 +214,20 @@ def test_check_without_anything_says_what_it_needs(place: Path) -> None:
     assert "--explain" in done.stderr
 
 
+def test_a_copied_recipe_is_named_with_the_bases_that_came_along(place: Path) -> None:
+    shown = as_json(place, "recipes", "copy", "smollm2-135m-fp8", "mine.yaml")
+    assert shown == {"name": "smollm2-135m-fp8", "file": "mine.yaml", "bases": ["smollm2-135m-nvfp4.yaml"]}
+    done = bwdeploy(place, "recipes", "copy", "smollm2-135m-fp8", "/proc/none/mine.yaml")
+    assert done.returncode == 5
+    assert "cannot write" in done.stderr
+
+
 def test_a_layout_is_suggested_even_where_the_own_one_is_wrong(place: Path) -> None:
     wrong = ("--set", "layout={gpu: B200, gpus_per_node: 8, tp: 3}")
     assert bwdeploy(place, "check", "recipe.yaml", *wrong).returncode == 2
     done = bwdeploy(place, "plan", "recipe.yaml", *wrong, "--suggest", "latency")
     assert done.returncode == 0
-    assert "layout for latency on b200" in done.stdout
+    assert "layout for latency on B200" in done.stdout
     assert "attention heads" in done.stdout
 
 

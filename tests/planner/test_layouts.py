@@ -109,7 +109,7 @@ def test_the_workload_is_that_of_the_expectation() -> None:
 
 
 def test_text_groups_the_rejected_layouts() -> None:
-    text = suggestion_text(r1("latency"))
+    text = suggestion_text("r1", r1("latency"))
     assert "chosen  tp 8" in text
     assert "too large for the GPU (" in text
     assert "… and " in text
@@ -117,7 +117,7 @@ def test_text_groups_the_rejected_layouts() -> None:
 
 
 def test_json_carries_a_band_with_every_speed() -> None:
-    shown = json.loads(json.dumps(suggestion_json(r1("throughput"))))
+    shown = json.loads(json.dumps(suggestion_json("r1", r1("throughput"))))
     assert shown["chosen"]["layout"]["gpu"] == "b200"
     for one in (shown["chosen"], *shown["runners_up"]):
         speed = one["tokens_per_s_per_gpu"]

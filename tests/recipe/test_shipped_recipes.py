@@ -144,7 +144,7 @@ def test_an_explanation_names_the_worth_of_a_lever_and_its_source() -> None:
     text = explain_text(loaded)
     assert "  speculative.draft_len: 3\n      Tokens drafted in one step\n" in text
     assert "      worth: 111 → 253 tok/s/user over no drafting" in text
-    assert "  engine.max_seq_len: 8192\n      Prompt plus answer, in tokens; no published figure\n" in text
+    assert "  engine.max_seq_len: 8192\n      Prompt plus answer, in tokens\n" in text
     assert "\n[1] https://github.com/NVIDIA/TensorRT-LLM/" in text
 
 

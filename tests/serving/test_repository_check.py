@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -360,3 +361,144 @@ def test_every_rule_is_described_and_tested() -> None:
     assert all(rule.summary and rule.source and rule.why for rule in REPOSITORY_RULES)
     here = Path(__file__).read_text()
     assert [name for name in ids if f'"{name}"' not in here] == []
+
+
+DEVICES = 'parameters {{ key: "gpu_device_ids" value {{ string_value: "{}" }} }}\n'
+
+
+@pytest.mark.parametrize(
+    ("count", "devices", "settings", "expected"),
+    [
+        (2, "0,1;2,3", "tensor_parallel_size: 2\n", []),
+        (1, "0", "", []),
+        (2, "0;0", "kv_cache_config: {free_gpu_memory_fraction: 0.4}\n", []),
+        (2, "0,1", "", [("triton-instances-share-gpus", "gpu_device_ids has 1 group for 2 instances")]),
+        (1, "0 1", "", [("triton-instances-share-gpus", "gpu_device_ids is '0 1', not GPU numbers")]),
+        (
+            2,
+            "0;1",
+            "tensor_parallel_size: 2\n",
+            [
+                (
+                    "triton-instances-share-gpus",
+                    "model.yaml asks for 2 GPUs for each instance, gpu_device_ids says 0;1",
+                )
+            ],
+        ),
+        (
+            2,
+            "0;0",
+            "",
+            [
+                (
+                    "triton-instances-kv-share",
+                    "2 instances share a GPU, and each takes the default share of its free memory",
+                )
+            ],
+        ),
+        (
+            2,
+            "0;0",
+            "kv_cache_config: {free_gpu_memory_fraction: 0.8}\n",
+            [("triton-instances-kv-share", "2 instances share a GPU, and each takes 0.8 of its free memory")],
+        ),
+    ],
+)
+def test_the_gpus_of_each_instance_are_held_against_count_and_ranks(
+    tmp_path: Path, count: int, devices: str, settings: str, expected: list[tuple[str, str]]
+) -> None:
+    config = LLMAPI.replace("count: 1", f"count: {count}") + DEVICES.format(devices)
+    model(tmp_path, config, settings=MODEL_YAML + settings)
+    assert [(rule, message) for rule, _, message in found(tmp_path)] == expected
+
+
+def test_a_key_of_the_command_line_in_model_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    model(tmp_path, LLMAPI, settings=MODEL_YAML + "kv_cache_dtype: fp8\n")
+    assert found(tmp_path) == [("triton-settings-key", 6, "the LLM API has no argument kv_cache_dtype")]
+
+
+def test_tensors_that_nothing_makes_are_named(tmp_path: Path) -> None:
+    model(tmp_path, LLMAPI)
+    config = ENSEMBLE.replace('value: "IN"', 'value: "INN"').replace('value: "OUT"', 'value: "OUTT"')
+    model(tmp_path, config, name="ensemble")
+    messages = {message for rule, _, message in found(tmp_path) if rule == "triton-ensemble"}
+    assert messages == {
+        "step tensorrt_llm takes tensor INN, which nothing makes",
+        "no step makes the ensemble's output OUT",
+    }
+
+
+@pytest.mark.parametrize("version", ["0", "01", "v1"])
+def test_a_directory_that_triton_ignores_is_no_version(tmp_path: Path, version: str) -> None:
+    place = model(tmp_path, LLMAPI)
+    (place / "1").rename(place / version)
+    assert [rule for rule, _, _ in found(tmp_path)] == ["triton-version-missing"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "it is no UTF-8 text"),
+        (b"\xef\xbb\xbf" + LLMAPI.encode(), "it starts with a byte order mark"),
+        (b"#" * 1_000_001, "it is larger than 1 MB, which no configuration is"),
+        (b"\x00\x1b[31m", "Expected identifier or number, got ?."),
+    ],
+)
+def test_a_configuration_that_is_no_text_is_said_in_plain_words(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (model(tmp_path, LLMAPI) / "config.pbtxt").write_bytes(content)
+    ((rule, _, said),) = found(tmp_path)
+    assert (rule, said) == ("triton-config-syntax", message)
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_links_in_a_repository_do_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(model(tmp_path, LLMAPI) / "1" / "model.yaml")
+    place = tmp_path / "other"
+    place.mkdir()
+    os.mkfifo(place / "config.pbtxt")
+    os.mkfifo(tmp_path / "launch.sh")
+    (tmp_path / "loop.sh").symlink_to("loop.sh")
+    assert found(tmp_path) == [("triton-config-missing", 0, "other has no config.pbtxt")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("TYPE_BOOL", "BOOL", "Did you mean TYPE_BOOL"),
+        ("max_batch_size", "max_batchsize", "Did you mean max_batch_size"),
+        ("instance_group [", "instance_groups [", "Did you mean instance_group"),
+    ],
+)
+def test_a_misspelt_word_gets_the_near_one(tmp_path: Path, old: str, new: str, hint: str) -> None:
+    model(tmp_path, LLMAPI.replace(old, new))
+    (finding,) = check_repository(tmp_path)
+    assert (finding.rule, finding.hint) == ("triton-config-syntax", hint)
+
+
+@pytest.mark.parametrize(
+    ("tag", "rule"), [("24.05", "triton-image-holes"), ("25.10", "triton-image-old"), ("26.06", None)]
+)
+def test_an_old_image_in_a_launch_file_is_named(tmp_path: Path, tag: str, rule: str | None) -> None:
+    model(tmp_path, LLMAPI)
+    (tmp_path / "compose.yaml").write_text(f"image: nvcr.io/nvidia/tritonserver:{tag}-trtllm-python-py3\n")
+    assert [said for said, _, _ in found(tmp_path)] == ([rule] if rule else [])
+
+
+@pytest.mark.parametrize(("grace", "expected"), [(30, ["triton-grace-period"]), (90, [])])
+def test_a_grace_period_must_outlast_the_exit_of_the_server(
+    tmp_path: Path, grace: int, expected: list[str]
+) -> None:
+    model(tmp_path, LLMAPI)
+    text = f'terminationGracePeriodSeconds: {grace}\nargs: ["--exit-timeout-secs=60"]\n'
+    (tmp_path / "deployment.yaml").write_text(text)
+    assert [rule for rule, _, _ in found(tmp_path)] == expected
+
+
+def test_a_load_test_in_the_old_mode_is_named(tmp_path: Path) -> None:
+    model(tmp_path, LLMAPI)
+    (tmp_path / "bench.sh").write_text(
+        "genai-perf profile -m llm --service-kind triton --backend tensorrtllm\n"
+    )
+    assert [(rule, line) for rule, line, _ in found(tmp_path)] == [("triton-load-test", 1)]

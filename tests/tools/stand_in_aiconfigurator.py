@@ -1,13 +1,14 @@
 """A stand-in for the python of aiconfigurator's environment: answers the adapter's requests by a formula.
 
 Called as the adapter calls it: `-I SCRIPT REQUEST RESULT`. What it is told to do wrong stands in
-$STAND_IN_AIC: fail, hang, silent, other-form, no-data.
+$STAND_IN_AIC: fail, hang, hang-below, silent, other-form, other-version, no-data, no-speed, flood.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -36,21 +37,34 @@ def point(request: dict[str, Any], batch: int) -> dict[str, Any]:
     }
 
 
+def hang(*, below: bool) -> None:
+    if below:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path(os.environ["STAND_IN_AIC_PID"]).write_text(str(child.pid))
+    time.sleep(60)
+
+
 def main() -> int:
     isolated, script, request_file, result_file = sys.argv[1:]
     assert isolated == "-I"
     assert Path(script).is_file()
     request = json.loads(Path(request_file).read_text())
     mode = os.environ.get("STAND_IN_AIC", "")
+    if calls := os.environ.get("STAND_IN_AIC_CALLS"):
+        with Path(calls).open("a") as file:
+            file.write("x")
     sys.stdout.write("talk of the tool\n")
+    if mode in {"hang", "hang-below"}:
+        hang(below=mode == "hang-below")
+    if mode == "flood":
+        sys.stdout.write(("x" * 9_999 + "\n") * 3000 + "the end\n")
+        return 1
     if mode == "fail":
         sys.stderr.write("no module named aiconfigurator\n")
         return 1
-    if mode == "hang":
-        time.sleep(60)
     if mode == "silent":
         return 0
-    answer: dict[str, Any] = {"version": VERSION}
+    answer: dict[str, Any] = {"version": "0.13.0" if mode == "other-version" else VERSION}
     if request["task"] == "points":
         assert json.loads(Path(request["model"], "config.json").read_text())
         answer["points"] = [point(request, batch) for batch in request["batch_sizes"]]
@@ -58,6 +72,8 @@ def main() -> int:
         answer["front"] = (
             [{"tokens/s/user": 10.0, "tokens/s/gpu": 900.0, "layout": "tp1"}] if request["front_gpus"] else []
         )
+    if mode == "no-speed":
+        answer["points"][0]["tokens/s/user"] = float("nan")
     if mode == "other-form":
         answer = {"version": VERSION, "points": [{"batch_size": 1}], "front": []}
     Path(result_file).write_text(json.dumps(answer))

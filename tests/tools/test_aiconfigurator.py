@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bwdeploy.errors import HostError, ToolError
-from bwdeploy.tools import aiconfigurator
-from bwdeploy.tools.aiconfigurator import PointsRequest, find_python, predict, version
+from bwdeploy.tools import aiconfigurator_environment as environment
+from bwdeploy.tools.aiconfigurator import PointsRequest, predict, version
+from bwdeploy.tools.aiconfigurator_environment import find_python
 
 STAND_IN = Path(__file__).with_name("stand_in_aiconfigurator.py")
 LLAMA_70B: dict[str, Any] = {
@@ -94,7 +96,7 @@ def test_the_environment_in_the_cache_comes_last(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("BWDEPLOY_AICONFIGURATOR", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_python() is None
-    managed = executable(aiconfigurator.managed_environment() / "bin" / "python", "#!/bin/sh\n")
+    managed = executable(environment.managed_environment() / "bin" / "python", "#!/bin/sh\n")
     assert find_python() == managed
 
 
@@ -144,6 +146,7 @@ def test_missing_tables_are_an_answer(python: Path) -> None:
         ("fail", "aiconfigurator ended with exit status 1"),
         ("silent", "aiconfigurator wrote no result"),
         ("other-form", "aiconfigurator answered in another form: KeyError"),
+        ("no-speed", "aiconfigurator answered in another form: ValueError('nan is no speed')"),
         ("hang", "aiconfigurator did not answer within 1 s"),
     ],
 )
@@ -159,6 +162,95 @@ def test_a_failing_tool_is_one_error_with_its_log(
     assert caught.value.log.is_file()
     if mode == "fail":
         assert "no module named aiconfigurator" in caught.value.last_lines
+
+
+def test_a_flood_of_talk_is_kept_in_part(python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN_AIC", "flood")
+    with pytest.raises(ToolError) as caught:
+        predict(python, request())
+    assert caught.value.log is not None
+    assert caught.value.log.stat().st_size < 2_000_000
+    assert "bytes left out" in caught.value.log.read_text()
+    assert caught.value.last_lines[-1] == "the end"
+    assert all(len(line) <= 500 for line in caught.value.last_lines)
+
+
+def test_what_the_tool_started_ends_with_it(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("STAND_IN_AIC", "hang-below")
+    monkeypatch.setenv("STAND_IN_AIC_PID", str(pid_file))
+    with pytest.raises(ToolError, match="did not answer"):
+        predict(python, request(), timeout_s=2.0)
+    for _ in range(50):
+        if not is_running(int(pid_file.read_text())):
+            break
+        time.sleep(0.1)
+    assert not is_running(int(pid_file.read_text()))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_success_leaves_no_log(python: Path, tmp_path: Path) -> None:
+    predict(python, request())
+    assert not list((tmp_path / "cache").rglob("*.log"))
+
+
+def test_a_cache_that_cannot_be_written_moves_the_log(
+    python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BWDEPLOY_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("STAND_IN_AIC", "fail")
+    with pytest.raises(ToolError) as caught:
+        predict(python, request())
+    assert caught.value.log is not None
+    assert caught.value.log.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    "first_lines", ["#!/bin/sh\n'''exec' {python} \"$0\" \"$@\"\n' '''\n", "#!/usr/bin/env python-stand-in\n"]
+)
+@pytest.mark.parametrize("command", ["aiconfigurator", "aisimulate"])
+def test_either_command_and_every_kind_of_first_line_is_understood(
+    command: str, first_lines: str, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BWDEPLOY_AICONFIGURATOR")
+    executable(tmp_path / "bin" / command, first_lines.format(python=python))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{tmp_path}")
+    assert find_python() == python
+
+
+@pytest.mark.parametrize("name", ["aiconfigurator", "aisimulate"])
+def test_the_tool_is_imported_under_either_name(name: str, tmp_path: Path) -> None:
+    package = tmp_path / "packages" / name
+    (package / "cli").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "cli" / "__init__.py").touch()
+    (package / "cli" / "api.py").write_text(
+        "from types import SimpleNamespace\n"
+        "def cli_estimate(model, system, **options):\n"
+        "    keys = ('ttft', 'tpot', 'concurrency', 'tokens/s/user', 'tokens/s/gpu', 'memory')\n"
+        "    raw = dict.fromkeys(keys, 1.0) | {'version': '1.3.0'}\n"
+        "    return SimpleNamespace(raw=raw, kv_cache_warning=None)\n"
+    )
+    facts = package.with_name(f"{name}-0.13.0.dist-info")
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.13.0\n")
+    python = executable(
+        tmp_path / "python-isolated",
+        f'#!/bin/sh\nshift\nPYTHONPATH="{package.parent}" exec "{sys.executable}" -P "$@"\n',
+    )
+    said = predict(python, request(batch_sizes=(1,)))
+    assert said.version == "0.13.0"
+    assert len(said.points) == 1
 
 
 def test_a_python_that_is_gone_is_one_error(tmp_path: Path) -> None:
@@ -178,7 +270,7 @@ def test_the_real_tool_predicts_a_70b_model() -> None:
         pytest.skip("needs aiconfigurator 0.12.0: set $BWDEPLOY_AICONFIGURATOR to its python")
     python = find_python()
     assert python is not None
-    assert version(python) == aiconfigurator.TESTED_VERSION
+    assert version(python) == environment.TESTED_VERSION
     said = predict(python, request())
     assert [point.concurrency for point in said.points] == [1, 64]
     first, last = said.points

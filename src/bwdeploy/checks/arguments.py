@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.places import KeyPath
 
 PREFIX: KeyPath = ("engine", "llm_args")
+MARLIN_SM = frozenset({89, 90})
+"""GPUs without FP4 units on which the Marlin kernels decode NVFP4 weights."""
 
 
 def argument(subject: Subject, *path: str) -> Any:  # noqa: ANN401 - whatever the user wrote
@@ -46,6 +48,15 @@ def mapping_argument(subject: Subject, *path: str) -> dict[str, Any]:
 def is_reported(subject: Subject, *path: str | int) -> bool:
     """Whether the look at the argument schema already complains about `path`."""
     return any(problem.path == path for problem in subject.arg_problems)
+
+
+def names_marlin(subject: Subject) -> bool:
+    """Whether the arguments ask for the kernels that decode NVFP4 weights on Ada and Hopper."""
+    allowed = argument(subject, "nvfp4_gemm_config", "allowed_backends")
+    in_gemm = isinstance(allowed, list) and "marlin" in allowed
+    return at_least(subject, "1.3") and (
+        in_gemm or text_argument(subject, "moe_config", "backend") == "MARLIN"
+    )
 
 
 def at_least(subject: Subject, version: str) -> bool:

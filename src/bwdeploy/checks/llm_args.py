@@ -38,6 +38,14 @@ SAID_ELSEWHERE = {
     "trust_remote_code": "model.trust_remote_code",
 }
 """Argument → the recipe key that decides it."""
+COMMAND_LINE = {
+    "tp_size": "layout.tp",
+    "pp_size": "layout.pp",
+    "ep_size": "layout.ep",
+    "moe_ep_size": "layout.ep",
+    "world_size": "layout.tp and layout.pp",
+}
+"""The same for options of command lines, which are no arguments of any version."""
 
 _CODE = "it would run Python code that the recipe names"
 _ENVIRONMENT = "it would change the environment that the server runs in"
@@ -103,12 +111,21 @@ def check_llm_args(version: str, args: dict[str, Any]) -> tuple[ArgProblem, ...]
     for misfit in islice(SchemaWalk(schema.schema).misfits(rest, schema.schema), _MAX_MISFITS):
         if misfit.kind == "missing-key" and misfit.path in closed:
             continue  # a refused key was taken out there
-        problems.append(_from_misfit(misfit, version, schema))
+        problems.append(_needs_refused(misfit) or _from_misfit(misfit, version, schema, rest))
     return tuple(problems)
 
 
+def _needs_refused(misfit: Misfit) -> ArgProblem | None:
+    """What to say when the key that is missing is one that no recipe may give."""
+    for path, reason in REFUSED.items():
+        if misfit.kind == "missing-key" and (*misfit.path, misfit.missing) == path:
+            message = f"this needs {path[-1]}, which is not allowed in a recipe: {reason}"
+            return ArgProblem("refused", misfit.path, message, f"remove {dotted(misfit.path)}")
+    return None
+
+
 def _said_elsewhere(args: dict[str, Any]) -> Iterator[ArgProblem]:
-    for key, place in SAID_ELSEWHERE.items():
+    for key, place in {**SAID_ELSEWHERE, **COMMAND_LINE}.items():
         if key in args:
             value = args.pop(key)
             hint = f"remove it here, and set {place} if {json.dumps(value)[:60]} is what you want"
@@ -171,8 +188,11 @@ def _names_host(args: dict[str, Any]) -> Iterator[ArgProblem]:
             yield ArgProblem("names-host", path, message, "make sure that you know and want it")
 
 
-def _from_misfit(misfit: Misfit, version: str, schema: LlmArgsSchema) -> ArgProblem:
+def _from_misfit(misfit: Misfit, version: str, schema: LlmArgsSchema, args: dict[str, Any]) -> ArgProblem:
     message = f"{misfit.message} (TensorRT-LLM {schema.describes})"
+    if misfit.kind == "not-a-choice" and (other := _taken_by(version, args, misfit.path)):
+        hint = f"TensorRT-LLM {other} has it; here {misfit.others or misfit.hint}"
+        return ArgProblem(misfit.kind, misfit.path, message, hint)
     if misfit.kind != "unknown-key":
         return ArgProblem(misfit.kind, misfit.path, message, misfit.hint)
     if len(misfit.path) == 1 and misfit.path[0] in schema.engine_only_keys:
@@ -189,6 +209,16 @@ def _from_misfit(misfit: Misfit, version: str, schema: LlmArgsSchema) -> ArgProb
     return ArgProblem(
         "unknown-key", misfit.path, f"TensorRT-LLM {schema.describes} has no argument {name}", hint
     )
+
+
+def _taken_by(version: str, args: dict[str, Any], path: KeyPath) -> str:
+    """The bundled version that takes the value at `path`, empty when none does."""
+    for other in other_bundled_schemas(version):
+        wrong = SchemaWalk(other.schema).misfits(args, other.schema)
+        refuses = any(misfit.path == path[: len(misfit.path)] for misfit in islice(wrong, _MAX_MISFITS))
+        if _knows(other, path) and not refuses:
+            return other.describes
+    return ""
 
 
 def _knows(schema: LlmArgsSchema, path: KeyPath) -> bool:

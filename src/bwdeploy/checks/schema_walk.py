@@ -58,6 +58,10 @@ class Misfit(NamedTuple):
     path: KeyPath
     message: str
     hint: str
+    missing: str = ""
+    """The key that is missing."""
+    others: str = ""
+    """What could be chosen in place of a value that does not exist, when `hint` names one only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +160,14 @@ class SchemaWalk:
             yield _wrong_discriminator(key, chosen, list(mapping), path)
             return
         branch = self._resolved({"$ref": mapping[chosen]})
-        if "pytorch" not in branch.get("x-backends", ["pytorch"]):
-            hint = "choose one that the PyTorch backend has"
+        if not self._for_pytorch(branch):
+            usable = [name for name, option in mapping.items() if self._for_pytorch({"$ref": option})]
+            hint = f"choose one that the PyTorch backend has: {', '.join(usable)}"
             yield Misfit("engine-only", (*path, key), f"{chosen} exists for the engine backend only", hint)
         yield from self._object(value, branch, path)
+
+    def _for_pytorch(self, option: Schema) -> bool:
+        return "pytorch" in self._resolved(option).get("x-backends", ["pytorch"])
 
     def _object(self, value: dict[str, Any], schema: Schema, path: KeyPath) -> Iterator[Misfit]:
         properties = schema.get("properties", {})
@@ -176,7 +184,7 @@ class SchemaWalk:
                 yield Misfit("unknown-key", here, "there is no such key", hint)
         for key in schema.get("required", []):
             if key not in value:
-                yield Misfit("missing-key", path, f"the key {key} is missing", f"add {key}")
+                yield Misfit("missing-key", path, f"the key {key} is missing", f"add {key}", missing=key)
 
 
 def _type_fits(value: object, schema: Schema) -> bool:
@@ -224,7 +232,8 @@ def _wrong_discriminator(key: str, chosen: object, choices: list[str], path: Key
         return Misfit("missing-key", path, f"the key {key} is missing", f"add {key}, one of: {one_of}")
     near = nearest(str(chosen), choices)
     hint = f"did you mean {near}" if near else f"choose one of: {one_of}"
-    return Misfit("not-a-choice", (*path, key), f"{shown(chosen)} is not a valid choice", hint)
+    message = f"{shown(chosen)} is not a valid choice"
+    return Misfit("not-a-choice", (*path, key), message, hint, others=f"choose one of: {one_of}")
 
 
 def _scalar(value: object, schema: Schema, path: KeyPath) -> Iterator[Misfit]:
@@ -233,7 +242,8 @@ def _scalar(value: object, schema: Schema, path: KeyPath) -> Iterator[Misfit]:
         near = nearest(str(value), [str(choice) for choice in choices])
         one_of = ", ".join(str(choice) for choice in choices)
         hint = f"did you mean {near}" if near else f"choose one of: {one_of}"
-        yield Misfit("not-a-choice", path, f"{shown(value)} is not one of: {one_of}", hint)
+        message = f"{shown(value)} is not one of: {one_of}"
+        yield Misfit("not-a-choice", path, message, hint, others=f"choose one of: {one_of}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield from _bounds(value, schema, path)
 

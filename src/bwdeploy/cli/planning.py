@@ -32,7 +32,7 @@ def plan(
     if goal is not None:
         _suggest(recipe, overrides or (), goal, as_json=as_json)
         return
-    from bwdeploy.build import open_store, plan_recipe, planned_memory, planned_quantization
+    from bwdeploy.build import open_store, plan_recipe, planned_needs
     from bwdeploy.checks.recipes import all_findings, check_recipes
     from bwdeploy.report.plans import plan_json, plan_text
 
@@ -41,14 +41,10 @@ def plan(
     tell(all_findings(checked))
     plans = [plan_recipe(one.loaded, store=store) for one in checked]
     if as_json:
-        shown = [plan_json(one, planned_memory(one), planned_quantization(one)) for one in plans]
+        shown = [plan_json(one, planned_needs(one)) for one in plans]
         print_builds(shown)
     else:
-        typer.echo(
-            "\n\n".join(
-                plan_text(one, planned_memory(one), planned_quantization(one), why=why) for one in plans
-            )
-        )
+        typer.echo("\n\n".join(plan_text(one, planned_needs(one), why=why) for one in plans))
 
 
 def _suggest(
@@ -61,14 +57,13 @@ def _suggest(
     from bwdeploy.report.layouts import suggestion_json, suggestion_text
 
     suggestions = [
-        suggest(loaded.recipe, describe_model(loaded.recipe), goal)
+        (loaded.recipe.name, suggest(loaded.recipe, describe_model(loaded.recipe), goal))
         for loaded in load_recipes(recipe, overrides=overrides)
     ]
     if as_json:
-        shown = [suggestion_json(one) for one in suggestions]
-        print_builds(shown)
+        print_builds([suggestion_json(name, one) for name, one in suggestions])
     else:
-        typer.echo("\n\n".join(suggestion_text(one) for one in suggestions))
+        typer.echo("\n\n".join(suggestion_text(name, one) for name, one in suggestions))
 
 
 def estimate(
@@ -122,7 +117,7 @@ def estimate(
         check_plot_file(plot)
     checked = check_recipes(recipe, overrides=overrides or ())
     if plot is not None and len(checked) > 1:
-        raise argument_error(f"--plot: {recipe} stands for {len(checked)} builds", "pick one with --set")
+        raise argument_error(f"--plot: {recipe} stands for {len(checked)} builds", "Pick one with --set")
     estimates = [estimate_recipe(one.loaded.recipe, request) for one in checked]
     if plot is not None:
         write_plot(estimates[0], plot)
@@ -139,6 +134,8 @@ def _counts(words: str) -> tuple[int, ...]:
     counts = []
     for word in filter(None, (part.strip() for part in words.split(","))):
         if not word.isdecimal() or not 1 <= int(word) <= _MOST_CONCURRENCY:
-            raise argument_error(f"--concurrency: {word!r} is no number of requests", "write 1,8,64")
+            raise argument_error(
+                f"--concurrency: {word!r} is no number of requests", "Write for example 1,8,64"
+            )
         counts.append(int(word))
     return tuple(counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -56,20 +57,29 @@ def show_recipe(
 
 
 @recipes.command("copy")
-def copy_recipe(name: str, destination: Path) -> None:
+def copy_recipe(name: str, destination: Path, *, as_json: AsJson = False) -> None:
     """Copy one, with the bases it stands on, to change it."""
     source = _shipped(name)
     target = destination / source.name if destination.is_dir() else destination
     if target.exists():
         raise StoreError(f"{target} exists", hint="Choose another place; nothing was written")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for base in _bases_of(source):
-        beside = target.parent / base.relative_to(source.parent)
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        if not beside.exists():
-            shutil.copyfile(base, beside)
-    shutil.copyfile(source, target)
-    typer.echo(str(target))
+    copies = {
+        base: beside
+        for base in _bases_of(source)
+        if not (beside := target.parent / base.relative_to(source.parent)).exists()
+    }
+    try:
+        for file, copy in (*copies.items(), (source, target)):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error}", hint="Choose another place") from error
+    if as_json:
+        print_json(
+            {"name": source.stem, "file": str(target), "bases": [str(copy) for copy in copies.values()]}
+        )
+    else:
+        typer.echo(str(target))
 
 
 def schema() -> None:
@@ -88,7 +98,9 @@ def _shipped_names() -> list[str]:
 def _shipped(name: str) -> Path:
     names = _shipped_names()
     if name.removesuffix(".yaml") not in names:
-        raise argument_error(f"there is no recipe {name!r}", f"They are: {', '.join(names)}")
+        near = get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"They are: {', '.join(names)}"
+        raise argument_error(f"there is no recipe {name!r}", hint)
     return shipped_recipes() / f"{name.removesuffix('.yaml')}.yaml"
 
 

@@ -1,7 +1,7 @@
 """What differs in meaning between two recipes or two builds: `bwdeploy diff A B`.
 
 Recipes are compared as they take effect, after base, matrix and defaults, never as text. Beside the values
-stand what follows from them (memory, findings) and, between two builds, the tools and artifacts.
+stand what follows from them (memory, estimate, findings) and, between two builds, the tools and artifacts.
 """
 
 from __future__ import annotations

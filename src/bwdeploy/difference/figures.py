@@ -1,20 +1,35 @@
-"""Numbers that follow from a recipe, side by side: the memory of its GPUs.
+"""Numbers that follow from a recipe, side by side: the memory of its GPUs, and its speed by arithmetic.
 
-Where they are not known (a model whose shape nothing on this machine tells) the reason stands in their place.
+Both sides are estimated for the same traffic, with the roofline alone: nothing is started for it. Where
+numbers are not known (a model whose shape nothing on this machine tells) the reason stands in their place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.checks.rule import subject_of
+from bwdeploy.errors import RecipeError
+from bwdeploy.estimate.figures import EstimateRequest
+from bwdeploy.estimate.recipe import estimate_recipe
+from bwdeploy.planner.speed.roofline import BAND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bwdeploy.difference.sides import Side
+    from bwdeploy.estimate.figures import Estimate
+    from bwdeploy.recipe.schema import Recipe
 
-Figures = dict[tuple[str, str], int | None]
+
+class Range(NamedTuple):
+    """A speed, known within a band only."""
+
+    low: float
+    high: float
+
+
+Value = int | Range | None
+Figures = Mapping[tuple[str, str], Value]
 """By name and unit."""
 
 
@@ -23,9 +38,9 @@ class Figure(NamedTuple):
 
     name: str
     unit: str
-    """bytes, tokens, requests or GPUs."""
-    a: int | None
-    b: int | None
+    """bytes, tokens, requests, GPUs or tokens/s."""
+    a: Value
+    b: Value
 
 
 class FigureGroup(NamedTuple):
@@ -36,6 +51,8 @@ class FigureGroup(NamedTuple):
     unknown_a: str
     """Why there are none for that side; empty where there are."""
     unknown_b: str
+    remark: str = ""
+    """What holds for all of them."""
 
 
 def figure_groups(a: Side, b: Side) -> tuple[FigureGroup, ...]:
@@ -44,7 +61,50 @@ def figure_groups(a: Side, b: Side) -> tuple[FigureGroup, ...]:
     Raises:
         HostError: an installed tensorrt_llm carries a schema file that cannot be read.
     """
-    return tuple(_group(title, figures_of(a), figures_of(b)) for title, figures_of in _KINDS)
+    memory = _group("memory", _memory_figures(a), _memory_figures(b))
+    return memory, _estimates(subject_of(a.loaded.recipe).recipe, subject_of(b.loaded.recipe).recipe)
+
+
+def _estimates(a: Recipe, b: Recipe) -> FigureGroup:
+    """Both for the traffic of A's first expectation."""
+    first = _estimated(a, EstimateRequest(concurrency=(1,), method="roofline"))
+    if isinstance(first, str):
+        second = _estimated(b, EstimateRequest(concurrency=(1,), method="roofline"))
+        return FigureGroup("estimate", (), first, second if isinstance(second, str) else "")
+    load = first.load
+    request = EstimateRequest(
+        input_tokens=load.input_tokens, output_tokens=load.output_tokens, concurrency=(1,), method="roofline"
+    )
+    second = _estimated(b, request)
+    remark = (
+        f"by arithmetic, {load.input_tokens:,} tokens in, {load.output_tokens:,} out,"
+        f" ranges of {BAND.low:g} to {BAND.high:g} times"
+    )
+    if isinstance(second, str):
+        return FigureGroup("estimate", (), "", second)
+    return _group("estimate", _speed_figures(first), _speed_figures(second))._replace(remark=remark)
+
+
+def _estimated(recipe: Recipe, request: EstimateRequest) -> Estimate | str:
+    """The estimate, or why there is none."""
+    try:
+        return estimate_recipe(recipe, request)
+    except RecipeError as error:
+        return error.findings[0].message
+
+
+def _speed_figures(estimate: Estimate) -> Figures:
+    (one,), own = estimate.points, estimate.own_point
+    return {
+        ("tokens/s per user, one request at a time", "tokens/s"): _range(one.tokens_per_s_per_user),
+        ("tokens/s per user, full batch", "tokens/s"): _range(own.tokens_per_s_per_user),
+        ("tokens/s per GPU, full batch", "tokens/s"): _range(own.tokens_per_s_per_gpu),
+        ("requests of a full batch", "requests"): own.concurrency,
+    }
+
+
+def _range(value: float) -> Range:
+    return Range(round(value * BAND.low, 2), round(value * BAND.high, 2))
 
 
 def _memory_figures(side: Side) -> Figures | str:
@@ -71,10 +131,11 @@ def _memory_figures(side: Side) -> Figures | str:
     }
 
 
-_KINDS: tuple[tuple[str, Callable[[Side], Figures | str]], ...] = (("memory", _memory_figures),)
-
-
-def _group(title: str, first: Figures | str, second: Figures | str) -> FigureGroup:
+def _group(
+    title: str,
+    first: Figures | str,
+    second: Figures | str,
+) -> FigureGroup:
     if isinstance(first, str) or isinstance(second, str):
         unknown_a, unknown_b = (one if isinstance(one, str) else "" for one in (first, second))
         return FigureGroup(title, (), unknown_a, unknown_b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bwdeploy.errors import argument_error
 from bwdeploy.estimate.figures import Drafts, EstimateRequest
 from bwdeploy.facts.acceptance import published_acceptance
 from bwdeploy.planner.memory.settings import drafting
@@ -11,23 +12,34 @@ from bwdeploy.planner.speed.roofline import step_time
 from bwdeploy.planner.speed.steps import DEAD_DRAFT, StepModel, acceptance_lengths, best_draft_len
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bwdeploy.facts.gpus import Gpu
+    from bwdeploy.planner.memory.settings import Drafting
     from bwdeploy.planner.speed.roofline import Load
     from bwdeploy.planner.speed.work import Work
     from bwdeploy.recipe.schema import Layout, Recipe
 
 _OWN_ONLY = 2
 """Lengths that are known when only the recipe's own is: none and it."""
+_WORTH_SAYING = 1.03
+"""Gain of another draft length; the step model is off by 3 % where it can be compared."""
 
 
 def drafts_of(
     recipe: Recipe, request: EstimateRequest, work: Work, gpu: Gpu, load: Load
 ) -> tuple[Drafts | None, tuple[str, ...]]:
-    """The effect of drafts, None without drafts or when their acceptance is not known."""
+    """The effect of drafts, None without drafts or when their acceptance is not known.
+
+    Raises:
+        RecipeError: --acceptance is impossible, or the recipe does not draft.
+    """
     draft = drafting(recipe)
     if draft is None:
+        if request.acceptance is not None:
+            raise argument_error("--acceptance: the recipe drafts nothing", "Add a section speculative")
         return None, ()
-    lengths, source = _acceptance(recipe, request, draft.method, draft.length)
+    lengths, source, notes = _acceptance(recipe, request, draft)
     length = lengths.get(draft.length)
     if length is None:
         note = f"drafts are left out: nothing is published about the acceptance of {draft.length} tokens of"
@@ -41,10 +53,10 @@ def drafts_of(
         gain_alone=_gain(model, draft.length, length),
         best_draft_len=best_draft_len(model, lengths) if len(lengths) > _OWN_ONLY else None,
     )
-    return drafts, _draft_notes(drafts)
+    return drafts, (*notes, *_draft_notes(drafts, model, lengths))
 
 
-def _draft_notes(drafts: Drafts) -> tuple[str, ...]:
+def _draft_notes(drafts: Drafts, model: StepModel, lengths: Mapping[int, float]) -> tuple[str, ...]:
     if drafts.acceptance_length < DEAD_DRAFT:
         note = (
             f"an acceptance length of {drafts.acceptance_length:g} says that the draft does not fit: look at"
@@ -52,23 +64,49 @@ def _draft_notes(drafts: Drafts) -> tuple[str, ...]:
         )
         return (note,)
     notes = ["the bands do not cover how many drafted tokens your own text accepts"]
-    if drafts.best_draft_len is not None and drafts.best_draft_len != drafts.draft_len:
-        notes.append(
-            f"for one user draft length {drafts.best_draft_len} should be faster than {drafts.draft_len}"
-        )
+    best = drafts.best_draft_len
+    if best is not None and _gain(model, best, lengths[best]) > drafts.gain_alone * _WORTH_SAYING:
+        notes.append(f"for one user draft length {best} should be faster than {drafts.draft_len}")
     return tuple(notes)
 
 
 def _acceptance(
-    recipe: Recipe, request: EstimateRequest, method: str, draft_len: int
-) -> tuple[dict[int, float], str]:
-    if request.acceptance is not None:
-        if request.acceptance > 1:
-            return {0: 1.0, draft_len: request.acceptance}, f"--acceptance {request.acceptance:g} tokens"
-        rates = [request.acceptance] * draft_len
-        return acceptance_lengths(rates), f"--acceptance {request.acceptance:g} of each drafted token"
-    table = published_acceptance(recipe.model.source, method)
-    return (table.lengths, f"{table.source}; {table.workload}") if table else ({}, "")
+    recipe: Recipe, request: EstimateRequest, draft: Drafting
+) -> tuple[dict[int, float], str, tuple[str, ...]]:
+    """Acceptance lengths by draft length, where they come from, and what is not right about them."""
+    given = request.acceptance
+    if given is not None:
+        if not 0 <= given <= draft.length + 1:
+            raise argument_error(
+                f"--acceptance {given:g}: a step with {draft.length} drafted tokens gains 1 to"
+                f" {draft.length + 1} tokens",
+                "Give that number, or the rate of each token between 0 and 1",
+            )
+        if given > 1:
+            return {0: 1.0, draft.length: given}, f"--acceptance {given:g} tokens", ()
+        lengths = acceptance_lengths([given] * draft.length)
+        return lengths, f"--acceptance {given:g} of each drafted token", ()
+    table = published_acceptance(recipe.model.source, draft.method)
+    if table is None:
+        return {}, "", ()
+    source = f"{table.source}; {table.workload}"
+    settings = _relaxed_settings(recipe)
+    if settings is None:
+        return table.lengths, source, ()
+    for one in table.relaxed:
+        if (one.draft_len, one.topk, one.delta) == (draft.length, *settings):
+            lengths = {0: 1.0, draft.length: one.length}
+            return lengths, f"{source}; relaxed, top {one.topk}, delta {one.delta:g}", ()
+    note = "nothing is published about these settings of relaxed acceptance: the strict one is counted"
+    return table.lengths, source, (note,)
+
+
+def _relaxed_settings(recipe: Recipe) -> tuple[object, object] | None:
+    """relaxed_topk and relaxed_delta, None when acceptance is strict."""
+    config = recipe.engine.llm_args.get("speculative_config")
+    if not isinstance(config, dict) or config.get("use_relaxed_acceptance_for_thinking") is not True:
+        return None
+    return config.get("relaxed_topk"), config.get("relaxed_delta")
 
 
 def _step_model(work: Work, gpu: Gpu, layout: Layout, load: Load, draft_len: int) -> StepModel:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from bwdeploy.estimate.figures import Compared, EstimateRequest
-from bwdeploy.estimate.points import Subject, points_of
+from bwdeploy.estimate.figures import Compared, EstimatedPoint
 from bwdeploy.planner.speed.roofline import Load
 from bwdeploy.planner.speed.slow_settings import slow_settings
 
 if TYPE_CHECKING:
+    from bwdeploy.estimate.points import Subject
     from bwdeploy.recipe.schema import Expectation
 
+_PER_USER = "tokens_per_s_per_user"
 
-def compare(subject: Subject, load: Load, name: str, one: Expectation) -> Compared:
-    """One expectation at its own workload; aiconfigurator is asked again only for it."""
+
+def load_of(one: Expectation, own: Load) -> Load:
+    """Its traffic; what it leaves out is the recipe's own, but a user's speed is of one request."""
     workload = one.workload
-    per_user = one.metric == "tokens_per_s_per_user"
-    count = (workload.concurrency if workload else None) or (1 if per_user else load.concurrency)
-    asked = Load(
-        concurrency=count,
-        input_tokens=workload.input_tokens if workload else load.input_tokens,
-        output_tokens=workload.output_tokens if workload else load.output_tokens,
+    return Load(
+        concurrency=(workload.concurrency if workload else None)
+        or (1 if one.metric == _PER_USER else own.concurrency),
+        input_tokens=workload.input_tokens if workload else own.input_tokens,
+        output_tokens=workload.output_tokens if workload else own.output_tokens,
     )
-    (point,), _, _ = points_of(subject, asked, (count,), request=EstimateRequest())
+
+
+def compare(subject: Subject, name: str, one: Expectation, asked: Load, point: EstimatedPoint) -> Compared:
+    """One expectation beside the estimate of its own traffic."""
     gpus = subject.recipe.layout.tp * subject.recipe.layout.pp
     value = {
-        "tokens_per_s_per_user": point.tokens_per_s_per_user,
+        _PER_USER: point.tokens_per_s_per_user,
         "tokens_per_s_per_gpu": point.tokens_per_s_per_gpu,
         "tokens_per_s": point.tokens_per_s_per_gpu * gpus,
     }[one.metric]
@@ -34,16 +38,28 @@ def compare(subject: Subject, load: Load, name: str, one: Expectation) -> Compar
     verdict: Literal["inside", "above", "below"] = (
         "above" if one.value > high else "below" if one.value < low else "inside"
     )
-    outside = verdict != "inside"
     look_at = (
         slow_settings(
             subject.recipe,
             subject.shape,
             subject.gpu,
-            per_user=per_user,
+            per_user=one.metric == _PER_USER,
             input_tokens=asked.input_tokens,
         )
-        if outside
+        if verdict != "inside"
         else ()
     )
-    return Compared(name, one.metric, one.value, one.status, one.source, asked, low, high, verdict, look_at)
+    return Compared(
+        name=name,
+        metric=one.metric,
+        value=one.value,
+        status=one.status,
+        source=one.source,
+        load=asked,
+        assumed="traffic" if one.workload is None else "" if one.workload.concurrency else "requests",
+        method=point.method,
+        low=low,
+        high=high,
+        verdict=verdict,
+        look_at=look_at,
+    )

@@ -22,6 +22,13 @@ AICONFIGURATOR_BAND = Band(
 """The measurements come with the tool: systems/silicon_sample.csv of aiconfigurator-core 0.12.0, trtllm and
 aggregated serving. For the others it had no tables or not the model's configuration, or they had queued."""
 
+FORMULA_BAND = Band(
+    0.5,
+    2.0,
+    "parts come from aiconfigurator's own formulas, which nobody has compared with measurements that we know"
+    " of: taken as wide as the roofline's",
+)
+
 
 class EstimateRequest(NamedTuple):
     """What the caller asks for; None: as the recipe says."""
@@ -70,6 +77,9 @@ class Compared(NamedTuple):
     status: str
     source: str
     load: Load
+    assumed: Literal["", "traffic", "requests"]
+    """What of the load the source does not say, so that the recipe's own stands for it."""
+    method: Method
     low: float
     high: float
     verdict: Literal["inside", "above", "below"]

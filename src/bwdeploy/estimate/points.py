@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.errors import HostError, ToolError
 from bwdeploy.estimate.drafts import gain_at
-from bwdeploy.estimate.figures import AICONFIGURATOR_BAND, EstimatedPoint, EstimateRequest
+from bwdeploy.estimate.figures import AICONFIGURATOR_BAND, FORMULA_BAND, EstimatedPoint, EstimateRequest
 from bwdeploy.planner.speed.roofline import BAND, estimate_point
-from bwdeploy.tools.aiconfigurator import FrontPoint, find_python, install_hint, predict
+from bwdeploy.tools.aiconfigurator import FrontPoint, predict
+from bwdeploy.tools.aiconfigurator_environment import TESTED_VERSION, find_python, install_hint
 from bwdeploy.tools.aiconfigurator_request import points_request, simplifications, why_not
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bwdeploy.estimate.figures import Drafts
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from bwdeploy.planner.speed.roofline import Load
     from bwdeploy.planner.speed.work import Work
     from bwdeploy.recipe.schema import Recipe
+    from bwdeploy.tools.aiconfigurator import Prediction
 
 
 class Subject(NamedTuple):
@@ -36,6 +39,14 @@ class Subject(NamedTuple):
     """Of aiconfigurator's environment; None: the roofline alone."""
 
 
+class Answers(NamedTuple):
+    """What was found for some loads."""
+
+    points: Mapping[Load, EstimatedPoint]
+    front: tuple[FrontPoint, ...]
+    notes: tuple[str, ...]
+
+
 def choose_method(
     recipe: Recipe, described: DescribedModel, gpu: Gpu, request: EstimateRequest
 ) -> tuple[Path | None, str]:
@@ -49,75 +60,97 @@ def choose_method(
     reason = why_not(recipe, described, gpu)
     python = find_python() if reason is None else None
     if python is not None:
-        return python, "measured tables are better than arithmetic"
+        return python, "it has measured tables for this GPU"
     if request.method == "aiconfigurator":
         raise HostError(
             reason or "aiconfigurator is not installed",
-            hint="use --method roofline" if reason else install_hint(),
+            hint="Use --method roofline" if reason else f"To use it, {install_hint()}",
         )
     return None, reason or f"aiconfigurator is not installed; to use it, {install_hint()}"
 
 
-def points_of(
-    subject: Subject, load: Load, counts: tuple[int, ...], *, request: EstimateRequest
-) -> tuple[list[EstimatedPoint], tuple[FrontPoint, ...], tuple[str, ...]]:
-    """Points at `counts` and at the load's own concurrency, the tool's front, and notes."""
-    wanted = tuple(sorted({*counts, load.concurrency}))
-    found: dict[int, EstimatedPoint] = {}
+def points_of(subject: Subject, loads: Iterable[Load], *, request: EstimateRequest) -> Answers:
+    """A point for every load; aiconfigurator is asked once for each traffic, and not again after a failure.
+
+    The front is of the first load's traffic.
+
+    Raises:
+        ToolError: aiconfigurator was asked for by name and failed.
+    """
+    wanted = tuple(dict.fromkeys(loads))
+    found: dict[Load, EstimatedPoint] = {}
     front: tuple[FrontPoint, ...] = ()
-    notes: tuple[str, ...] = ()
-    if subject.python is not None:
+    notes: list[str] = []
+    for traffic in dict.fromkeys((one.input_tokens, one.output_tokens) for one in wanted):
+        if subject.python is None:
+            break
+        same = tuple(one for one in wanted if (one.input_tokens, one.output_tokens) == traffic)
         try:
-            found, front, notes = _ask(subject, load, wanted, front=request.front)
+            said = _ask(subject, same, front=request.front and same[0] == wanted[0])
         except ToolError as error:
             if request.method == "aiconfigurator":
                 raise
-            notes = (f"aiconfigurator failed, so the roofline is used: {error.message} (log: {error.log})",)
-    return [found.get(count) or _roofline_point(subject, load, count) for count in wanted], front, notes
+            log = f" (log: {error.log})" if error.log else ""
+            notes.append(f"aiconfigurator failed, so the roofline is used: {error.message}{log}")
+            break
+        found |= said.points
+        front = front or said.front
+        notes += said.notes
+    points = {one: found.get(one) or _roofline_point(subject, one) for one in wanted}
+    return Answers(points, front, tuple(dict.fromkeys(notes)))
 
 
-def _roofline_point(subject: Subject, load: Load, count: int) -> EstimatedPoint:
-    asked = load._replace(concurrency=count)
+def _roofline_point(subject: Subject, load: Load) -> EstimatedPoint:
     point = estimate_point(
-        subject.work, subject.gpu, subject.recipe.layout, asked, faster=_gain(subject, asked)
+        subject.work, subject.gpu, subject.recipe.layout, load, faster=_gain(subject, load)
     )
-    return EstimatedPoint(count, point.tokens_per_s_per_user, point.tokens_per_s_per_gpu, "roofline", BAND)
+    return EstimatedPoint(
+        load.concurrency, point.tokens_per_s_per_user, point.tokens_per_s_per_gpu, "roofline", BAND
+    )
 
 
-def _ask(
-    subject: Subject, load: Load, counts: tuple[int, ...], *, front: bool
-) -> tuple[dict[int, EstimatedPoint], tuple[FrontPoint, ...], tuple[str, ...]]:
+def _ask(subject: Subject, loads: tuple[Load, ...], *, front: bool) -> Answers:
+    """Aiconfigurator's answer to loads of one traffic."""
     recipe, described, gpu = subject.recipe, subject.described, subject.gpu
     if subject.python is None:
-        return {}, (), ()
-    asked = points_request(recipe, described, gpu, load, counts)
+        return Answers({}, (), ())
+    asked = points_request(recipe, described, gpu, loads[0], tuple(one.concurrency for one in loads))
     gpus = recipe.layout.tp * recipe.layout.pp
     said = predict(subject.python, asked._replace(front_gpus=gpus if front else None))
-    found = {}
     ranks = asked.attention_dp * asked.pp
     by_count = {point.concurrency: point for point in said.points}
-    for count in counts:
-        point = by_count.get(-(-count // ranks) * ranks)
+    found = {}
+    for load in loads:
+        point = by_count.get(-(-load.concurrency // ranks) * ranks)
         if point is None:
             continue
-        gain = _gain(subject, load._replace(concurrency=count))
-        found[count] = EstimatedPoint(
-            count,
+        gain = _gain(subject, load)
+        found[load] = EstimatedPoint(
+            load.concurrency,
             point.tokens_per_s_per_user * gain,
-            point.tokens_per_s_per_gpu * gain * count / point.concurrency,
+            point.tokens_per_s_per_gpu * gain * load.concurrency / point.concurrency,
             "aiconfigurator",
-            AICONFIGURATOR_BAND if point.measured_tables else BAND,
+            AICONFIGURATOR_BAND if point.measured_tables else FORMULA_BAND,
             point.warning,
         )
-    notes = [f"aiconfigurator has no figure, so the roofline is used: {reason}" for reason in said.missing]
+    return Answers(found, said.front, (*_notes(said, recipe), *simplifications(recipe, described)))
+
+
+def _notes(said: Prediction, recipe: Recipe) -> Iterator[str]:
+    for reason in said.missing:
+        yield f"aiconfigurator has no figure, so the roofline is used: {reason}"
     if said.front_missing:
-        notes.append(f"aiconfigurator has no Pareto front of other layouts: {said.front_missing}")
+        yield f"aiconfigurator has no Pareto front of other layouts: {said.front_missing}"
     if said.tables and said.tables != recipe.engine.tensorrt_llm:
-        notes.append(
+        yield (
             f"aiconfigurator {said.version} holds tables of TensorRT-LLM {said.tables},"
             f" the recipe has {recipe.engine.tensorrt_llm}"
         )
-    return found, said.front, (*notes, *simplifications(recipe, described))
+    if said.version != TESTED_VERSION:
+        yield (
+            f"the band was found with aiconfigurator {TESTED_VERSION}, this is {said.version}:"
+            " it may not hold"
+        )
 
 
 def _gain(subject: Subject, load: Load) -> float:

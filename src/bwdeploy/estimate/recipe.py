@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.estimate.drafts import drafts_of
-from bwdeploy.estimate.expectations import compare
+from bwdeploy.estimate.expectations import compare, load_of
 from bwdeploy.estimate.figures import Estimate, EstimateRequest
 from bwdeploy.estimate.points import Subject, choose_method, points_of
 from bwdeploy.facts.gpus import find_gpu
@@ -17,6 +17,8 @@ from bwdeploy.planner.speed.slow_settings import settings_against
 from bwdeploy.planner.speed.work import recipe_work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bwdeploy.facts.gpus import Gpu
     from bwdeploy.model.describe import DescribedModel
     from bwdeploy.model.shape import ModelShape
@@ -43,21 +45,29 @@ def estimate_recipe(recipe: Recipe, request: EstimateRequest) -> Estimate:
     drafts, notes = drafts_of(recipe, request, work, gpu, load)
     subject = Subject(recipe, described, shape, gpu, work, drafts, python)
     counts = _concurrency(request, load.concurrency)
-    points, front, more = points_of(subject, load, counts, request=request)
-    own = next(point for point in points if point.concurrency == load.concurrency)
+    expected = {name: load_of(one, load) for name, one in recipe.expect.items()}
+    wanted = (load, *(load._replace(concurrency=count) for count in counts), *expected.values())
+    answers = points_of(subject, wanted, request=request)
+    own = answers.points[load]
+    more = answers.notes
+    if python is not None and own.method == "roofline":
+        why, more = answers.notes[0], answers.notes[1:]
     return Estimate(
         name=recipe.name,
         method=own.method,
-        why=why if python is None or own.method == "aiconfigurator" else more[0],
+        why=why,
         gpu=gpu.id,
         gpus=recipe.layout.tp * recipe.layout.pp,
         load=load,
-        points=tuple(point for point in points if point.concurrency in counts),
+        points=tuple(answers.points[load._replace(concurrency=count)] for count in counts),
         own_point=own,
         drafts=drafts,
-        expect=tuple(compare(subject, load, name, one) for name, one in recipe.expect.items()),
-        front=front,
-        notes=(*notes, *more, *_setting_notes(recipe, load), *_room_notes(subject, counts)),
+        expect=tuple(
+            compare(subject, name, one, expected[name], answers.points[expected[name]])
+            for name, one in recipe.expect.items()
+        ),
+        front=answers.front,
+        notes=(*notes, *more, *_setting_notes(recipe, load), *_room_notes(subject, load, counts)),
     )
 
 
@@ -65,8 +75,8 @@ def _gpu(recipe: Recipe) -> Gpu:
     name = recipe.layout.gpu
     gpu = find_gpu(name) if name else None
     if gpu is None:
-        message = "an estimate needs a GPU that is known" if name else "an estimate needs a GPU"
-        raise _unusable("layout.gpu", message, "name one, for example `--set layout.gpu=B200`")
+        message = f"nothing is known about a GPU called {name!r}" if name else "an estimate needs a GPU"
+        raise _unusable("layout.gpu", message, "Name one, for example `--set layout.gpu=B200`")
     return gpu
 
 
@@ -78,7 +88,7 @@ def _shape(described: DescribedModel) -> ModelShape:
     raise _unusable(
         "model.source",
         "the model's shape is not known on this machine, or it is no language model",
-        "run `bwdeploy build RECIPE --until source` first, or name a local directory",
+        "Run `bwdeploy build RECIPE --until source` first, or name a local directory",
     )
 
 
@@ -113,12 +123,17 @@ def _setting_notes(recipe: Recipe, load: Load) -> tuple[str, ...]:
     return tuple(f"the figures are for a better setting of {one}" for one in against)
 
 
-def _room_notes(subject: Subject, counts: tuple[int, ...]) -> tuple[str, ...]:
+def _room_notes(subject: Subject, load: Load, counts: tuple[int, ...]) -> Iterator[str]:
+    longest = subject.recipe.engine.max_seq_len
+    if load.input_tokens + load.output_tokens > longest:
+        yield (
+            f"engine.max_seq_len is {longest}: requests of {load.input_tokens} tokens in and"
+            f" {load.output_tokens} out are refused or cut short"
+        )
     memory = plan_memory(subject.recipe, subject.described)
     if memory is None or memory.max_requests is None or max(counts) <= memory.max_requests:
-        return ()
-    note = (
-        f"the KV cache holds {memory.max_requests} requests of {subject.recipe.engine.max_seq_len} tokens:"
-        " with more at once of that length, some wait and the figures are too high"
+        return
+    yield (
+        f"the KV cache holds {memory.max_requests:,} requests of {longest:,} tokens: with more at once of"
+        " that length, some wait and the figures are too high"
     )
-    return (note,)

@@ -8,6 +8,15 @@ from typing import NamedTuple
 from bwdeploy.facts.reader import read_data
 
 
+class RelaxedLength(NamedTuple):
+    """Acceptance with relaxed acceptance, where a nearly as likely token counts as accepted."""
+
+    draft_len: int
+    topk: int
+    delta: float
+    length: float
+
+
 class AcceptanceTable(NamedTuple):
     """One published table."""
 
@@ -18,6 +27,7 @@ class AcceptanceTable(NamedTuple):
     """Parts of model names that it belongs to, in lower case."""
     lengths: dict[int, float]
     """Draft length → tokens gained in one step, the model's own token included."""
+    relaxed: tuple[RelaxedLength, ...]
     workload: str
     source: str
 
@@ -31,6 +41,7 @@ def acceptance_tables() -> tuple[AcceptanceTable, ...]:
                 **row,
                 "models": tuple(row["models"]),
                 "lengths": {int(length): value for length, value in row["lengths"].items()},
+                "relaxed": tuple(RelaxedLength(**one) for one in row.get("relaxed", ())),
             }
         )
         for row in read_data("acceptance.json")["tables"]

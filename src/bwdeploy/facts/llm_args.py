@@ -28,6 +28,9 @@ _BUNDLED: tuple[tuple[Version, Version, str], ...] = (
 KNOWN_VERSIONS = "1.2.x, 1.3.x and 1.4.x"
 
 
+_ANY_VERSION = "1.2.1"
+
+
 class LlmArgsSchema(NamedTuple):
     """The arguments of one version."""
 
@@ -136,6 +139,14 @@ def renames(version: str) -> tuple[Rename, ...]:
         for row in read_data("llm_args_renames.json")["rows"]
         if _speaks_about(row, parsed)
     )
+
+
+def always_renamed() -> tuple[Rename, ...]:
+    """The rows of the key translator that hold for every version and every value."""
+    rows = [row for row in read_data("llm_args_renames.json")["rows"] if not {"since", "before"} & set(row)]
+    names = {row["found"] for row in rows}
+    found = (row for row in renames(_ANY_VERSION) if ".".join(row.found) in names)
+    return tuple(row for row in found if row.value is None and not row.when and row.severity == "error")
 
 
 def _speaks_about(row: dict[str, Any], version: Version) -> bool:

@@ -6,7 +6,7 @@ such value ends in a `ShapeError` that names the key. A key that is null counts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bwdeploy.model.problem import ShapeError
@@ -26,6 +26,11 @@ class Fields:
     def __init__(self, config: Mapping[str, Any], *, section: str = "") -> None:
         self.config = config
         self.prefix = f"{section}." if section else ""
+
+    def with_defaults(self, sizes: Iterable[tuple[str, int]]) -> Fields:
+        """The same with these values for keys that are not there at all."""
+        absent = {name: size for name, size in sizes if name not in self.config}
+        return Fields({**self.config, **absent}, section=self.prefix.removesuffix(".")) if absent else self
 
     def has(self, *names: str) -> bool:
         """Whether one of the keys has a value."""

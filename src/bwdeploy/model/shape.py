@@ -83,7 +83,7 @@ class Weight(NamedTuple):
     columns: int
     """Input features; 1 for a vector."""
     layers: tuple[int, ...] = ()
-    """Indices of the layers that hold it; empty for a weight outside layers."""
+    """Indices of the layers that hold it, ascending; empty for a weight outside layers."""
     copies: int = 1
     """In each layer: the number of experts, else 1."""
     split: Split = "none"
@@ -148,7 +148,8 @@ class ModelShape(NamedTuple):
         return sum(self._active_elements(weight) for weight in met)
 
     def _active_elements(self, weight: Weight) -> int:
-        if weight.role != "expert" or not weight.layers or weight.layers[0] >= len(self.layers):
+        routed = weight.role == "expert" or (weight.role == "bias" and weight.copies > 1)
+        if not routed or not weight.layers or weight.layers[0] >= len(self.layers):
             return weight.elements
         ffn = self.layers[weight.layers[0]].ffn
         return weight.elements * ffn.experts_per_token // max(1, ffn.experts)

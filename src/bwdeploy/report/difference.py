@@ -6,22 +6,24 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.difference.figures import Range
 from bwdeploy.report.findings import as_json as findings_json
 from bwdeploy.report.findings import as_lines
 from bwdeploy.report.levers import Sources, lever_json, lever_text
+from bwdeploy.report.wrapping import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bwdeploy.difference import Difference
-    from bwdeploy.difference.figures import Figure, FigureGroup
+    from bwdeploy.difference.figures import Figure, FigureGroup, Value
     from bwdeploy.difference.sides import Side
     from bwdeploy.difference.values import Change
     from bwdeploy.errors import Finding
 
 _GIB, _MIB = 2**30, 2**20
 _NOT_SET = "not set"
-_WHOSE = {"a": "A is ", "b": "B is ", "either": ""}
+_WHOSE = {"a": "A's was ", "b": "B's was ", "either": ""}
 _DIGEST_SHOWN = 12
 
 
@@ -29,11 +31,12 @@ def difference_text(difference: Difference) -> str:
     """All that differs, grouped; `no difference` when there is nothing."""
     lines = [f"A: {_side_text(difference.a)}", f"B: {_side_text(difference.b)}"]
     if difference.is_empty:
-        return "\n".join([*lines, "no difference", *_unknown_lines(difference.groups)])
+        return "\n".join([*lines, *_unknown_lines(difference.groups), "no difference"])
     sources = Sources()
     lines += _titled("levers", _value_lines(difference.values, sources))
     for group in difference.groups:
-        lines += _titled(group.title, map(_figure_line, group.figures))
+        title = f"{group.title} ({group.remark})" if group.remark else group.title
+        lines += _titled(title, map(_figure_line, group.figures))
     lines += _unknown_lines(difference.groups)
     lines += _titled("findings of A only", as_lines(difference.findings_a))
     lines += _titled("findings of B only", as_lines(difference.findings_b))
@@ -68,7 +71,7 @@ def _value_lines(changes: Iterable[Change], sources: Sources) -> Iterator[str]:
     for one in changes:
         yield f"{'.'.join(one.path)}: {_value_text(one.a)} → {_value_text(one.b)}"
         for side, lever in one.worth:
-            yield f"    {_WHOSE[side]}{lever_text(lever, sources)}"
+            yield from wrapped(f"{_WHOSE[side]}{lever_text(lever, sources)}", indent=4, hanging=6)
 
 
 def _value_text(value: object) -> str:
@@ -83,21 +86,25 @@ def _figure_line(figure: Figure) -> str:
     return f"{figure.name}: {_figure_text(figure.a, figure.unit)} → {_figure_text(figure.b, figure.unit)}"
 
 
-def _figure_text(value: int | None, unit: str) -> str:
+def _figure_text(value: Value, unit: str) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, Range):
+        return f"{value.low:,.0f} to {value.high:,.0f}"
     if unit != "bytes":
         return f"{value:,}"
     return f"{value / _GIB:.2f} GiB" if value >= _MIB else f"{value:,} bytes"
 
 
 def _unknown_lines(groups: Iterable[FigureGroup]) -> list[str]:
-    return [
-        f"{group.title} of {name} is not known: {reason}"
-        for group in groups
-        for name, reason in (("A", group.unknown_a), ("B", group.unknown_b))
-        if reason
-    ]
+    lines = []
+    for group in groups:
+        if group.unknown_a == group.unknown_b:
+            sides = [(group.title, group.unknown_a)]
+        else:
+            sides = [(f"{group.title} of A", group.unknown_a), (f"{group.title} of B", group.unknown_b)]
+        lines += [f"{title} is not known: {reason}" for title, reason in sides if reason]
+    return lines
 
 
 def _build_lines(changes: Iterable[Change]) -> Iterator[str]:
@@ -129,9 +136,17 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 def _group_json(group: FigureGroup) -> dict[str, Any]:
     return {
-        "changed": [figure._asdict() for figure in group.figures],
+        "remark": group.remark,
+        "changed": [
+            {"name": one.name, "unit": one.unit, "a": _figure_json(one.a), "b": _figure_json(one.b)}
+            for one in group.figures
+        ],
         "unknown": {"a": group.unknown_a or None, "b": group.unknown_b or None},
     }
+
+
+def _figure_json(value: Value) -> Any:  # noqa: ANN401 - any JSON value
+    return value._asdict() if isinstance(value, Range) else value
 
 
 def _rows(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.planner.speed.roofline import BAND
+from bwdeploy.report.wrapping import wrapped
 
 if TYPE_CHECKING:
     from bwdeploy.planner.layout.suggest import Candidate, Rejection, Suggestion
+    from bwdeploy.planner.speed.roofline import Load
     from bwdeploy.recipe.schema import Layout
 
 _RUNNERS_UP = 4
@@ -25,10 +27,11 @@ _TITLES = {
 }
 
 
-def suggestion_json(suggestion: Suggestion) -> dict[str, Any]:
+def suggestion_json(name: str, suggestion: Suggestion) -> dict[str, Any]:
     """The contract of `plan --suggest --json`; speeds come with the band that they are known within."""
     load = suggestion.load
     return {
+        "name": name,
         "goal": suggestion.goal,
         "gpu": suggestion.gpu,
         "workload": load and {"input_tokens": load.input_tokens, "output_tokens": load.output_tokens},
@@ -44,28 +47,34 @@ def suggestion_json(suggestion: Suggestion) -> dict[str, Any]:
     }
 
 
-def suggestion_text(suggestion: Suggestion) -> str:
+def suggestion_text(name: str, suggestion: Suggestion) -> str:
     """The suggestion for a person: the chosen layout, the next best, and why the others do not fit."""
-    lines = [f"layout for {suggestion.goal} on {suggestion.gpu}"]
+    lines = [f"{name}: layout for {suggestion.goal} on {suggestion.gpu.replace('_', ' ').upper()}"]
     lines += [f"  assumed: {one}" for one in suggestion.assumptions]
     if suggestion.problem:
         lines.append(f"  {suggestion.problem}")
     for index, one in enumerate(suggestion.ranked[: 1 + _RUNNERS_UP]):
-        lines.append(f"  {'chosen' if index == 0 else 'then':<7} {_candidate_text(one, suggestion)}")
-        lines += [f"          but {remark}" for remark in one.remarks]
+        first = f"{'chosen' if index == 0 else 'then':<7} {_candidate_text(one, suggestion)}"
+        lines += wrapped(first, indent=2, hanging=10)
+        lines += [line for remark in one.remarks for line in wrapped(f"but {remark}", indent=10, hanging=14)]
     more = len(suggestion.ranked) - 1 - _RUNNERS_UP
     if more > 0:
         lines.append(f"          and {more} more that work")
     if suggestion.load and suggestion.ranked:
-        load = suggestion.load
-        lines.append(
-            f"  predicted for {load.input_tokens} tokens in, {load.output_tokens} out; {BAND.why}:"
-            " measure close ones"
-        )
+        lines += wrapped(_prediction_text(suggestion, suggestion.load), indent=2, hanging=6)
     if suggestion.rejected:
-        lines.append(f"  {len(suggestion.rejected)} layouts do not work:")
+        lines.append(f"  {_count(len(suggestion.rejected), 'layout does', 'layouts do')} not work:")
         lines += _rejections_text(suggestion.rejected)
     return "\n".join(lines)
+
+
+def _prediction_text(suggestion: Suggestion, load: Load) -> str:
+    staged = suggestion.goal == "throughput" and any(one.layout.pp > 1 for one in suggestion.ranked)
+    stages = " Layouts with pipeline stages are ranked a tenth lower: stages wait for each other." * staged
+    return (
+        f"predicted by arithmetic, without drafts, for {load.input_tokens:,} tokens in,"
+        f" {load.output_tokens:,} out: {BAND.why}; measure close ones.{stages}"
+    )
 
 
 def layout_name(layout: Layout) -> str:
@@ -85,22 +94,29 @@ def _rejections_text(rejected: tuple[Rejection, ...]) -> list[str]:
     lines = []
     for key, group in groups.items():
         lines.append(f"    {_TITLES.get(key, key)} ({len(group)})")
-        lines += [f"      {layout_name(one.layout)}: {one.reason}" for one in group[:_SHOWN_REASONS]]
+        for one in group[:_SHOWN_REASONS]:
+            lines += wrapped(f"{layout_name(one.layout)}: {one.reason}", indent=6, hanging=10)
         if len(group) > _SHOWN_REASONS:
-            lines.append(f"      … and {len(group) - _SHOWN_REASONS} more")
+            lines.append(f"      … and {len(group) - _SHOWN_REASONS} more (--json has all)")
     return lines
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _candidate_text(one: Candidate, suggestion: Suggestion) -> str:
     gpus = one.layout.tp * one.layout.pp
+    requests = _count(one.max_requests, "request", "requests")
     speed = (
         f"{_band(one.tokens_per_s_per_user)} tokens/s per user, step {one.step_ms:.1f} ms"
         if suggestion.goal == "latency"
-        else f"{_band(one.tokens_per_s_per_gpu)} tokens/s per GPU with {one.requests} requests"
+        else f"{_band(one.tokens_per_s_per_gpu)} tokens/s per GPU with"
+        f" {_count(one.requests, 'request', 'requests')}"
     )
     return (
         f"{layout_name(one.layout)} on {gpus} GPU{'s' if gpus > 1 else ''}: {speed};"
-        f" weights {one.weights_gib:.1f} GiB, room for {one.max_requests} requests"
+        f" weights {one.weights_gib:.1f} GiB, room for {requests} of the longest"
     )
 
 

@@ -7,12 +7,12 @@ file are not read: they give the writer's reason, this gives the rest.
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from bwdeploy.facts.levers import all_levers, levers_at
 from bwdeploy.facts.llm_arg_fields import argument_field
 from bwdeploy.recipe.schema import Recipe, Section
+from bwdeploy.report.wrapping import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _LLM_ARGS: Path = ("engine", "llm_args")
 _NOT_SETTINGS = frozenset({"schema", "name", "expect"})
-_NO_FIGURE = "no published figure"
-_WIDTH = 110
+_INDENT = 6
+_NO_FIGURE = "For the values without a line `worth`, no figure was found published."
 
 
 class Sources:
@@ -72,12 +72,9 @@ def explain_text(loaded: LoadedRecipe) -> str:
     for one in explain_levers(loaded):
         meaning = one.meaning.rstrip(".")
         lines.append(f"  {'.'.join(one.path)}: {json.dumps(one.value, ensure_ascii=False)}")
-        if one.worth:
-            lines += _wrapped(meaning)
-            lines += [line for lever in one.worth for line in _wrapped(lever_text(lever, sources))]
-        else:
-            lines += _wrapped(f"{meaning}; {_NO_FIGURE}" if meaning else _NO_FIGURE)
-    return "\n".join([*lines, *sources.lines()])
+        for text in (meaning, *(lever_text(lever, sources) for lever in one.worth)):
+            lines += wrapped(text, indent=_INDENT)
+    return "\n".join([*lines, _NO_FIGURE, *sources.lines()])
 
 
 def explain_json(loaded: LoadedRecipe) -> dict[str, Any]:
@@ -142,15 +139,3 @@ def _section_of(annotation: object) -> type[Section] | None:
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
     return None
-
-
-def _wrapped(text: str) -> list[str]:
-    indent = " " * 6
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

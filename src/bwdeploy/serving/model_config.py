@@ -61,6 +61,15 @@ def parse_pbtxt(text: str) -> Any:  # noqa: ANN401 - generated message class
     return text_format.Parse(text, _messages().ModelConfig())
 
 
+def pbtxt_names(message: str) -> tuple[str, ...]:
+    """The fields of a message of config.pbtxt, or the values of an enumeration; empty for an unknown one."""
+    file = _messages().ModelConfig.DESCRIPTOR.file
+    if message in file.message_types_by_name:
+        return tuple(field.name for field in file.message_types_by_name[message].fields)
+    found = file.enum_types_by_name.get(message)
+    return tuple(value.name for value in found.values) if found is not None else ()
+
+
 def refusals(config: Any, *, directory_name: str) -> tuple[str, ...]:  # noqa: ANN401 - generated message class
     """What a server would refuse, or accept although it is wrong; empty when it is fine."""
     return (

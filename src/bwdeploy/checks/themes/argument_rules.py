@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from bwdeploy.errors import Severity
 
 _LLM_ARGS = "tensorrt_llm/llmapi/llm_args.py"
+_SAID_BETTER = {("kv_cache_config", "free_gpu_memory_fraction")}
+"""Bounds that a rule of their own explains."""
 
 
 def _llm_args(subject: Subject, *, kind: str) -> Iterator[Problem]:
     if subject.recipe.engine.backend != "pytorch":  # an engine reads none of them, see `build_flags`
         return
     for problem in subject.arg_problems:
-        if problem.kind == kind:
+        if problem.kind == kind and not (kind == "out-of-bounds" and problem.path in _SAID_BETTER):
             path = ("engine", "llm_args", *problem.path)
             yield Problem(path, problem.message, problem.hint, problem.severity)
 

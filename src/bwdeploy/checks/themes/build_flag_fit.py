@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FUSED_MLP_ALGORITHMS = frozenset({"FP8", "MIXED_PRECISION"})
+_PYTORCH_DRAFTS = {
+    "eagle3": "EAGLE-3",
+    "eagle3onemodel": "EAGLE-3",
+    "pard": "PARD",
+    "mtp": "MTP",
+    "ngram": "NGram",
+}
+"""Plain spelling → name, of drafts that only the PyTorch backend has."""
 _INTEGER_WEIGHTS = ("W4A16", "W8A16", "W8A8", "W4A8_AWQ", "INT8", "INT4")
 
 
@@ -46,10 +54,18 @@ def _unknown_architecture(subject: Subject) -> Iterator[Problem]:
     architecture, backend = architecture_of(subject), subject.recipe.engine.backend
     if backend != "tensorrt" or architecture is None or architecture in engine_architectures():
         return
-    if "model_cls_file" not in flags_of(subject):
+    if not {"model_cls_file", "model_cls_name"} & set(flags_of(subject)):
         message = f"trtllm-build has no model class for {architecture}"
         hint = "set engine.backend: pytorch, or give build_flags model_cls_file and model_cls_name"
         yield Problem(("engine", "backend"), message, hint)
+
+
+def _model_class(subject: Subject) -> Iterator[Problem]:
+    pair = ("model_cls_file", "model_cls_name")
+    given = [name for name in pair if name in flags_of(subject)]
+    if len(given) == 1:
+        other = next(name for name in pair if name not in given)
+        yield Problem((*PATH, given[0]), f"{given[0]} needs {other} beside it", f"add {other}")
 
 
 def _user_buffer(subject: Subject) -> Iterator[Problem]:
@@ -101,7 +117,22 @@ def _fast_build(subject: Subject) -> Iterator[Problem]:
         yield Problem((*PATH, "fast_build"), message, "add gemm_plugin: auto, or remove it")
 
 
+def is_pytorch_draft(mode: str) -> bool:
+    """Whether `mode` names a draft that trtllm-build never had."""
+    return _plain(mode) in _PYTORCH_DRAFTS
+
+
+def _plain(mode: str) -> str:
+    return mode.lower().replace("_", "").replace("-", "")
+
+
 def _eagle(subject: Subject) -> Iterator[Problem]:
+    mode = flags_of(subject).get("speculative_decoding_mode")
+    if isinstance(mode, str) and is_pytorch_draft(mode):
+        message = f"{_PYTORCH_DRAFTS[_plain(mode)]} runs with the PyTorch backend only"
+        hint = "set engine.backend: pytorch and draft with the section speculative"
+        yield Problem((*PATH, "speculative_decoding_mode"), message, hint)
+        return
     architecture = architecture_of(subject)
     if flags_of(subject).get("speculative_decoding_mode") != "eagle" or architecture in {
         None, "LlamaForCausalLM", "EagleForCausalLM",
@@ -137,6 +168,13 @@ RULES = (
         source="tensorrt_llm/models/__init__.py (MODEL_MAP)",
         why="Newer architectures were added to the PyTorch backend only; conversion and build end in an "
         "error.",
+    ),
+    flag_rule(
+        "model-class",
+        "error",
+        "one of model_cls_file and model_cls_name alone",
+        _model_class,
+        why="trtllm-build asserts that a class file comes with the name of its class.",
     ),
     flag_rule(
         "user-buffer",
@@ -178,7 +216,7 @@ RULES = (
     flag_rule(
         "eagle-model",
         "error",
-        "engine EAGLE on another model than Llama",
+        "a draft that engines do not have, or not for this model",
         _eagle,
         source="https://github.com/NVIDIA/TensorRT-LLM/issues/10396",
         why="EagleForCausalLM derives from the Llama class; other weights do not fit into it.",

@@ -32,9 +32,9 @@ def number_of(flags: dict[str, Any], name: str) -> int:
 
 
 def is_on(subject: Subject, name: str) -> bool:
-    """Whether an option that takes enable, disable or a type is on."""
+    """Whether an option that takes enable, disable or a type is on; true is taken for enable."""
     value = flags_of(subject).get(name, "enable" if name in _ON_BY_DEFAULT else "disable")
-    return isinstance(value, str) and value != "disable"
+    return value is True or (isinstance(value, str) and value != "disable")
 
 
 def architecture_of(subject: Subject) -> str | None:

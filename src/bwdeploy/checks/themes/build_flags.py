@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import build_flag_fit, build_flag_pairs
+from bwdeploy.checks.themes.build_flag_fit import is_pytorch_draft
 from bwdeploy.facts.build_flags import BuildFlag, aliases, build_flags, removed_flags
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.recipe.validate import shown
@@ -46,6 +47,14 @@ _SAID_ELSEWHERE = {
     "build_config": "engine.build_flags, option by option",
 }
 
+_OLD_HINTS = {
+    "max_output_len": "remove it, and set engine.max_seq_len (prompt plus answer)",
+    "smooth_quant_gemm_plugin": "remove it; the checkpoint decides it",
+    "qserve_gemm_plugin": "remove it; the checkpoint decides it",
+    "builder_opt": "remove it; no later version has it",
+}
+"""For options of old guides that are spelled much like another one."""
+
 
 def _wrong_backend(subject: Subject) -> Iterator[Problem]:
     engine = subject.recipe.engine
@@ -59,7 +68,9 @@ def _arguments_unused(subject: Subject) -> Iterator[Problem]:
     engine = subject.recipe.engine
     if engine.backend != "tensorrt":
         return
-    for key in engine.llm_args:
+    for key, value in engine.llm_args.items():
+        if key == "kv_cache_config" and isinstance(value, dict) and set(value) == {"dtype"}:
+            continue  # kv-dtype-on-engine-backend says more
         message = "an engine does not read LLM API arguments, so that this one has no effect"
         same = key in build_flags() or key in aliases()
         hint = (
@@ -74,8 +85,10 @@ def _unknown(subject: Subject) -> Iterator[Problem]:
     for name in flags:
         if name in known or name in _LAYOUT_FLAGS or name in removed_flags():
             continue
-        near = nearest(name.lstrip("-").replace("-", "_"), known)
+        plain = name.lstrip("-").replace("-", "_")
+        near = nearest(plain, known)
         hint = f"did you mean {near}" if near else "remove it, or look it up in trtllm-build --help"
+        hint = _OLD_HINTS.get(plain, hint)
         yield Problem((*_PATH, name), f"trtllm-build has no option --{name.lstrip('-')}", hint)
 
 
@@ -120,6 +133,8 @@ def _choice(subject: Subject) -> Iterator[Problem]:
     for name, flag, value in _known(subject):
         if not flag.choices or not isinstance(value, str) or value in flag.choices:
             continue
+        if name == "speculative_decoding_mode" and is_pytorch_draft(value):
+            continue  # build-flag-eagle-model says more
         near = nearest(value, flag.choices)
         one_of = ", ".join(flag.choices)
         hint = f"did you mean {near}" if near else f"choose one of: {one_of}"
@@ -159,6 +174,8 @@ def _as_written(flag: BuildFlag, value: object) -> str:
     """What to write in place of `value`, for the slips that people make."""
     if flag.kind == "switch" and value in ("enable", "disable"):  # a tuple: any value may stand there
         return f"write {'true' if value == 'enable' else 'false'}"
+    if flag.kind == "whole" and isinstance(value, str) and value.isdecimal():
+        return f"write {value} without quotes"
     if isinstance(value, bool) and {"enable", "disable"} <= set(flag.choices):
         return f"write {'enable' if value else 'disable'}"
     if value is False and "disable" in flag.choices:

@@ -11,6 +11,8 @@ from bwdeploy.facts.versions import parse_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bwdeploy.recipe.places import KeyPath
+
 _LLM_ARGS = "tensorrt_llm/llmapi/llm_args.py"
 _WITH_DRAFT_MODEL = frozenset({"eagle", "drafttarget", "pard", "dflash"})
 _LAST_OVERSIZED = parse_version("1.3.0rc18")
@@ -21,6 +23,8 @@ def _draft_missing(subject: Subject) -> Iterator[Problem]:
     found = drafting(subject)
     if found is None or found.kind not in _WITH_DRAFT_MODEL or found.names_draft:
         return
+    if any("speculative_config" in one.path and _names_model(one.path) for one in subject.arg_problems):
+        return  # a draft under a key that is wrong itself
     if found.section is not None:
         message = "EAGLE-3 needs a draft model, and none is named"
         yield Problem(("speculative",), message, "add draft: hf://org/draft@<40-hex revision> or file://DIR")
@@ -30,6 +34,10 @@ def _draft_missing(subject: Subject) -> Iterator[Problem]:
             "write the section speculative: {method: eagle3, draft: hf://org/draft@<40-hex revision>}"
         )  # fmt: skip
         yield Problem(ARGUMENT, message, hint)
+
+
+def _names_model(path: KeyPath) -> bool:
+    return any(word in str(path[-1]) for word in ("model", "weights", "draft_dir"))
 
 
 def _mtp_missing(subject: Subject) -> Iterator[Problem]:

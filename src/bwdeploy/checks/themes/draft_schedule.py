@@ -43,7 +43,7 @@ def _start(subject: Subject) -> Iterator[Problem]:
     first, length = min(schedule), found.draft_len
     if found.is_old and first != 1:
         meaning = f"in TensorRT-LLM {found.tensorrt_llm} a key is the smallest batch size of its draft length"
-        fixed = _as_yaml({1: length, **schedule})
+        fixed = _as_yaml({1: length, **{size: min(one, length) for size, one in schedule.items()}})
         yield Problem(_PATH, f"key 1 is missing: {meaning}", f"write draft_len_schedule: {fixed}")
     elif schedule[first] != length:
         meaning = "smallest" if found.is_old else "largest"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.checks.arguments import is_reported
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import argument_rules, engine_graphs
 from bwdeploy.facts.llm_args import KNOWN_VERSIONS, bundled_schema, installed_version
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _LLM_ARGS = "tensorrt_llm/llmapi/llm_args.py"
 _MAX_SANE_FRACTION = 0.95
+_LEAST_PERCENT, _PERCENT = 2, 100
+"""Between them a share was written in percent."""
 
 
 def _version_unknown(subject: Subject) -> Iterator[Problem]:
@@ -66,7 +69,9 @@ def _tokens_below_batch(subject: Subject) -> Iterator[Problem]:
 
 def _tokens_below_prompt(subject: Subject) -> Iterator[Problem]:
     engine = subject.recipe.engine
-    if engine.llm_args.get("enable_chunked_prefill") is True:
+    if engine.llm_args.get("enable_chunked_prefill") is True or is_reported(
+        subject, "enable_chunked_prefill"
+    ):
         return
     prompt = _longest_prompt(subject)
     if engine.max_num_tokens >= (prompt or engine.max_seq_len):
@@ -123,7 +128,10 @@ def _kv_fraction(subject: Subject) -> Iterator[Problem]:
     path = ("engine", "llm_args", "kv_cache_config", "free_gpu_memory_fraction")
     message = f"{fraction} is the share of the memory that is left after weights and profiling"
     if not 0 < fraction <= 1:
-        yield Problem(path, message, "choose a value above 0 and at most 1")
+        wrong = f"{fraction} cannot be a share of the memory that is left after weights and profiling"
+        percent = _LEAST_PERCENT <= fraction < _PERCENT
+        hint = f"write {fraction / _PERCENT:g}" if percent else "choose a value above 0 and at most 1"
+        yield Problem(path, wrong, hint)
     elif fraction > _MAX_SANE_FRACTION:
         yield Problem(
             path, message, f"stay at or below {_MAX_SANE_FRACTION}, or expect to run out of memory", "warning"

@@ -23,7 +23,8 @@ def _sizes(subject: Subject) -> Iterator[Problem]:
     if sizes and min(sizes) < 1:
         message = f"there is no batch of {min(sizes)} requests"
         yield Problem((*_PATH, "batch_sizes"), message, "write sizes of 1 or more")
-    if sizes and isinstance(largest, int) and largest and largest != max(sizes):
+    fits = max(sizes, default=0) <= engine.max_batch_size  # else cutting the list settles both
+    if sizes and fits and isinstance(largest, int) and largest and largest != max(sizes):
         message = f"max_batch_size {largest} is not the largest of batch_sizes, {max(sizes)}"
         yield Problem((*_PATH, "max_batch_size"), message, f"set it to {max(sizes)} or leave it out")
     top = max([*sizes, largest if isinstance(largest, int) else 0])
@@ -56,8 +57,8 @@ def _uncovered(subject: Subject) -> Iterator[Problem]:
             f"CUDA graphs end at {top} requests; batches of {top + 1} to {engine.max_batch_size} run without"
         )
         hint = (
-            f"set max_batch_size: {engine.max_batch_size} with enable_padding: true; a graph takes up "
-            "to 200 MB"
+            f"set cuda_graph_config: {{max_batch_size: {engine.max_batch_size}, enable_padding: true}}; "
+            "a graph takes up to 200 MB"
         )
         yield Problem(_PATH, message, hint)
 

@@ -6,9 +6,19 @@ sources, and everything that also needs the model, the runtime or the arguments.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from bwdeploy.checks.arguments import PREFIX, argument, at_least, number_argument, text_argument
+from bwdeploy.checks.arguments import (
+    MARLIN_SM,
+    PREFIX,
+    argument,
+    at_least,
+    is_reported,
+    names_marlin,
+    number_argument,
+    text_argument,
+)
 from bwdeploy.checks.checkpoint_format import checkpoint_format, model_type
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.algorithms import INT8_PREFIX, Algorithm, algorithms, title_of
@@ -28,6 +38,8 @@ _UNDOCUMENTED_SM = frozenset({121})
 """Upstream's table has no row for these."""
 _NEAR_SM100 = frozenset({110, 120, 121})
 """Upstream's check of the options lets these pass; the kernels are written for SM100."""
+_KNOWN_WORD = re.compile(r"(W\d+A\d|INT8|(NV|MX)?FP[48]|BF16|MIXED_PRECISION|NO_QUANT)")
+"""How the words of TensorRT-LLM's QuantAlgo start, also of those that no table here speaks about."""
 _SLOW_INT8 = 0.1
 """Of the FP8 rate; B300 and GB300 have about 1/29."""
 _INDEX_HEAD_DIM = 128
@@ -51,10 +63,26 @@ def _source_on_gpu(subject: Subject) -> Iterator[Problem]:
             yield Problem(found.path, message, _other_source_hint(facts, gpu))
 
 
+def _source_unknown(subject: Subject) -> Iterator[Problem]:
+    said, found = subject.model.quantization, checkpoint_format(subject)
+    if subject.recipe.quantize.method != "prequantized" or not said:
+        return
+    unknown = [name for name in found.algorithms if not _KNOWN_WORD.match(name)] if found is not None else []
+    if found is None:
+        given = said.get("quant_algo", said.get("quant_method"))
+        mixed = given is None or _KNOWN_WORD.match(str(given))
+        unknown = [] if mixed else [str(given)[:60]]
+    for name in unknown:
+        message = f"the source says that it is quantized as {name!r}, of which nothing is known here"
+        yield Problem(("model", "source"), message, "make sure that your TensorRT-LLM version reads it")
+
+
 def _may_run(subject: Subject, facts: Algorithm, gpu: Gpu) -> bool:
     """Whether upstream's silence proves nothing: it has no such column, or newer source has kernels."""
     if gpu.sm in _UNDOCUMENTED_SM:
         return gpu.sm in facts.maybe_sm
+    if facts.column == "NVFP4" and gpu.sm in MARLIN_SM and names_marlin(subject):
+        return True
     return not facts.documented or (gpu.sm in facts.maybe_sm and at_least(subject, "1.3"))
 
 
@@ -116,7 +144,7 @@ def _known_bad_model(subject: Subject) -> Iterator[Problem]:
 def _unlisted_model(subject: Subject) -> Iterator[Problem]:
     found, kind = checkpoint_format(subject), model_type(subject)
     column = _column(found.main) if found is not None else ""
-    if found is None or not kind or not column:
+    if found is None or not kind or not column or _is_refused(subject):
         return
     if subject.gpu is not None and known_bad(kind, column, subject.gpu.sm) is not None:
         return
@@ -133,11 +161,18 @@ def _unlisted_model(subject: Subject) -> Iterator[Problem]:
     yield Problem(found.path, message, hint)
 
 
+def _is_refused(subject: Subject) -> bool:
+    problem = subject.model.problem
+    return problem is not None and problem.kind == "not-a-language-model"
+
+
 def _cute_dsl(subject: Subject) -> Iterator[Problem]:
     gpu = subject.gpu
     if gpu is None or gpu.sm in _SM100_FAMILY:
         return
     for path in _cute_dsl_paths(subject):
+        if is_reported(subject, *path[len(PREFIX) :]):
+            continue  # this version does not know it at all
         message = f"{path[-1]} uses kernels of SM100 and SM103, and {gpu.id} is SM{gpu.sm}"
         severity: Severity | None = "warning" if gpu.sm in _NEAR_SM100 else None
         yield Problem(path, message, f"remove {path[-1]}, or choose B200, B300, GB200 or GB300", severity)
@@ -180,6 +215,14 @@ RULES = (
         source=_TABLE,
         why="AWQ, GPTQ and row-wise FP8 checkpoints were made for Hopper and older; on Blackwell the engine "
         "refuses them after loading hundreds of gigabytes.",
+    ),
+    Rule(
+        id="format-source-unknown",
+        severity="warning",
+        summary="a quantization of the source that is not known",
+        find=_source_unknown,
+        source="tensorrt_llm/quantization/mode.py",
+        why="Kernels and memory cannot be checked, and TensorRT-LLM refuses words that it does not know.",
     ),
     Rule(
         id="format-fp4-engine-on-sm120",

@@ -87,8 +87,8 @@ def _unchecked(subject: Subject) -> Iterator[Problem]:
     found = checkpoint_format(subject)
     if subject.llm_args is None or at_least(subject, "1.3") or _dtype(subject) != "nvfp4":
         return
-    if found is not None and found.kv_cache is None:
-        return  # kv-dtype-without-scales says more
+    if found is not None and found.kv_cache != "NVFP4":
+        return  # kv-dtype-without-scales and kv-dtype-contradicts say more
     version = subject.recipe.engine.tensorrt_llm
     message = (
         f"TensorRT-LLM {version} does not check this value, and not every version up to 1.2 takes nvfp4 here"

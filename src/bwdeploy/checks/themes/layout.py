@@ -5,12 +5,14 @@ Whether the model can be cut that way is `layout_fit`. How several nodes are lau
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import layout_fit
-from bwdeploy.checks.themes.layout_fit import is_for_latency
+from bwdeploy.checks.themes.layout_fit import cannot_cut_heads, is_for_latency, most_experts
 from bwdeploy.facts.gpus import all_gpus
+from bwdeploy.recipe.validate import shown
 from bwdeploy.recipe.words import nearest
 
 if TYPE_CHECKING:
@@ -20,6 +22,20 @@ if TYPE_CHECKING:
 
 _ARGS: KeyPath = ("engine", "llm_args")
 _BALANCED_BACKENDS = ("WIDEEP", "CUTLASS", "TRTLLM", "CUTEDSL", "DEEPGEMM", "DENSEGEMM")
+_OTHER_NAMES = {
+    "sm90": "h100 or h200",
+    "sm100": "b200 or gb200",
+    "sm103": "b300 or gb300",
+    "sm110": "jetson_thor",
+    "thor": "jetson_thor",
+    "sm120": "rtx5090 or rtx_pro_6000",
+    "sm121": "dgx_spark",
+    "gb10": "dgx_spark",
+    "spark": "dgx_spark",
+}
+"""What people call them too; near spellings would lead to other GPUs."""
+_OLDER = re.compile(r"(a|v|t|l|p|k)\d+s?|rtx(20|30|40)\d\d(ti)?|rtxa\d+")
+"""Ampere, Ada and before, of which there are no facts here."""
 _TOKENS_PER_BLOCK = 32
 """Default of kv_cache_config.tokens_per_block."""
 
@@ -29,7 +45,8 @@ def _gpu_unknown(subject: Subject) -> Iterator[Problem]:
     if name is None or subject.gpu is not None:
         return
     known = [gpu.id for gpu in all_gpus()]
-    near = nearest(name, known)
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    near = _OTHER_NAMES.get(plain) or (None if _OLDER.match(plain) else nearest(name, known))
     hint = f"did you mean {near}" if near else "known: " + ", ".join(known)
     yield Problem(("layout", "gpu"), f"no facts about a GPU called {name!r}", hint)
 
@@ -78,7 +95,7 @@ def _tp_beyond_nvlink(subject: Subject) -> Iterator[Problem]:
 
 def _tp_power_of_two(subject: Subject) -> Iterator[Problem]:
     tp = subject.recipe.layout.tp
-    if tp & (tp - 1):
+    if tp & (tp - 1) and not cannot_cut_heads(subject):
         message = f"tp {tp} is not a power of two; few kernels are tuned for it"
         yield Problem(("layout", "tp"), message, "use 1, 2, 4 or 8")
 
@@ -91,7 +108,12 @@ def _dp_for_latency(subject: Subject) -> Iterator[Problem]:
 
 
 def _attention_dp_config(subject: Subject) -> Iterator[Problem]:
-    config = _section(subject.recipe.engine.llm_args, "attention_dp_config")
+    recipe = subject.recipe
+    config = _section(recipe.engine.llm_args, "attention_dp_config")
+    if config and not recipe.layout.attention_dp and recipe.engine.backend == "pytorch":
+        message = "it has no effect, because layout.attention_dp is false"
+        hint = "remove it, or set layout.attention_dp: true"
+        yield Problem((*_ARGS, "attention_dp_config"), message, hint, "warning")
     if config.get("enable_balance") is not True:
         return
     for key in ("timeout_iters", "batching_wait_iters"):
@@ -120,7 +142,16 @@ def _load_balancer(subject: Subject) -> Iterator[Problem]:
         return
     path = (*_ARGS, "moe_config", "load_balancer")
     slots, ep = balancer.get("num_slots"), subject.recipe.layout.ep
-    if isinstance(slots, int) and slots % ep:
+    experts = most_experts(subject.shape)
+    if slots is not None and (not isinstance(slots, int) or isinstance(slots, bool)):
+        message = f"expected a whole number, got {shown(slots)}"
+        yield Problem((*path, "num_slots"), message, f"write a multiple of ep {ep}")
+    elif slots is not None and slots < experts:
+        message = f"{slots} slots for {experts} experts: some would have no place"
+        yield Problem(
+            (*path, "num_slots"), message, f"use {-(-experts // ep) * ep} or more, a multiple of ep"
+        )
+    elif slots is not None and slots % ep:
         hint = f"use {-(-slots // ep) * ep}"
         yield Problem((*path, "num_slots"), f"{slots} slots do not divide by ep {ep}", hint)
     yield from _assignments(balancer, slots, path)
@@ -218,7 +249,7 @@ RULES = (
     Rule(
         id="layout-attention-dp-config",
         severity="error",
-        summary="negative waiting times of attention data parallelism",
+        summary="settings of attention data parallelism that cannot work",
         find=_attention_dp_config,
         source="tensorrt_llm/llmapi/llm_args.py",
         why="TensorRT-LLM's own validator refuses the arguments when the server starts.",

@@ -14,13 +14,27 @@ from bwdeploy.planner.layout.fitting import layout_args, layout_conflicts, scale
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bwdeploy.model.shape import ModelShape
     from bwdeploy.recipe.schema import Recipe
 
 
 def is_for_latency(recipe: Recipe) -> bool:
     """Whether the speed of one user is all that the recipe says it is for."""
     metrics = {one.metric for one in recipe.expect.values()}
-    return recipe.layout.auto == "latency" or metrics == {"tokens_per_s_per_user"}
+    alone = recipe.engine.max_batch_size == 1
+    return recipe.layout.auto == "latency" or metrics == {"tokens_per_s_per_user"} or alone
+
+
+def cannot_cut_heads(subject: Subject) -> bool:
+    """Whether the heads of the model exclude this tp, so that nothing else need be said of it."""
+    recipe, keys = subject.recipe, {"tp-heads", "tp-kv-heads", "llama4-tp"}
+    found = layout_conflicts(subject.shape, recipe.layout, args=layout_args(recipe))
+    return any(conflict.key in keys for conflict in found)
+
+
+def most_experts(shape: ModelShape | None) -> int:
+    """Routed experts of a layer, 0 for a model without or of unknown shape."""
+    return max((layer.ffn.experts for layer in shape.layers), default=0) if shape is not None else 0
 
 
 def _mla_replicated(subject: Subject) -> Iterator[Problem]:
@@ -40,6 +54,8 @@ def _conflict(*keys: str) -> Callable[[Subject], Iterator[Problem]]:
             block=scale_block(recipe, subject.model.quantization),
         )
         for conflict in conflicts:
+            if conflict.key == "block-width" and cannot_cut_heads(subject):
+                continue
             if conflict.key in keys:
                 yield Problem(conflict.path, conflict.message, conflict.hint, conflict.severity)
 

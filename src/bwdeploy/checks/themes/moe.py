@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bwdeploy.checks.arguments import PREFIX, argument, at_least, mapping_argument, text_argument
+from bwdeploy.checks.arguments import (
+    PREFIX,
+    argument,
+    at_least,
+    is_reported,
+    mapping_argument,
+    text_argument,
+)
 from bwdeploy.checks.checkpoint_format import checkpoint_format, is_moe, model_type
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.algorithms import title_of
@@ -44,7 +51,9 @@ def _is_dense(subject: Subject) -> bool:
 def _named_backend(subject: Subject) -> MoeBackend | None:
     """The backend that the recipe names, when it is in our table and has a model to run for."""
     name = text_argument(subject, _KEY, "backend")
-    return moe_backends().get(name) if name is not None and not _is_dense(subject) else None
+    if name is None or _is_dense(subject) or is_reported(subject, _KEY, "backend"):
+        return None
+    return moe_backends().get(name)
 
 
 def _expert_format(subject: Subject) -> str | None:
@@ -117,6 +126,7 @@ class _Implied(NamedTuple):
     algorithm: str
     backend: MoeBackend
     path: KeyPath
+    why: str
 
 
 def _implied(subject: Subject) -> _Implied | None:
@@ -127,50 +137,54 @@ def _implied(subject: Subject) -> _Implied | None:
         return None
     if recipe.engine.backend != "pytorch" or recipe.serve.runtime != "tensorrt_llm":
         return None
-    if text_argument(subject, _KEY, "backend") not in {None, AUTO}:
+    if text_argument(subject, _KEY, "backend") not in {None, AUTO} or is_reported(subject, _KEY):
         return None
     name = default_backend(version=recipe.engine.tensorrt_llm, architecture=shape.architecture, sm=gpu.sm)
     path = _BACKEND if mapping_argument(subject, _KEY) else ("engine",)
-    return _Implied(gpu, algorithm, moe_backends()[name], path)
+    named = text_argument(subject, _KEY, "backend")
+    why = f"{named} names no MoE backend" if named else "no MoE backend is named"
+    return _Implied(gpu, algorithm, moe_backends()[name], path, why)
 
 
 def _default(subject: Subject) -> Iterator[Problem]:
     implied = _implied(subject)
     if implied is None:
         return
-    gpu, algorithm, backend, path = implied
+    gpu, algorithm, backend, path, _ = implied
     fitting = _fitting(subject, algorithm)
     if backend.has(algorithm, gpu.sm) or not fitting:
         return
     what = f"experts in {_words(algorithm)} on {gpu.id} (SM{gpu.sm})"
     if at_least(subject, "1.3") or backend.may_have(algorithm, gpu.sm):
-        message = f"no MoE backend is named, and not every version then chooses one with kernels for {what}"
+        message = f"{implied.why}, and not every version then chooses one with kernels for {what}"
         yield Problem(path, message, _write(fitting), "warning")
     else:
-        message = f"no MoE backend is named, so {backend.name} runs, which has no kernels for {what}"
+        message = f"{implied.why}, so {backend.name} runs, which has no kernels for {what}"
         yield Problem(path, message, _write(fitting))
 
 
 def _slow(subject: Subject) -> Iterator[Problem]:
-    if text_argument(subject, _KEY, "backend") == VANILLA and not _is_dense(subject):
+    is_plain = text_argument(subject, _KEY, "backend") == VANILLA
+    if is_plain and not _is_dense(subject) and not _is_gpt_oss(subject):
         message = "VANILLA computes expert after expert in plain PyTorch, to compare numbers with"
         yield Problem(_BACKEND, message, _write(("CUTLASS",)))
     implied = _implied(subject)
     if implied is None or subject.recipe.layout.attention_dp or implied.backend.name != "CUTLASS":
         return
-    gpu, algorithm, backend, path = implied
+    gpu, algorithm, backend, path, _ = implied
     if backend.has(algorithm, gpu.sm) and moe_backends()["TRTLLM"].has(algorithm, gpu.sm):
         message = (
-            "no MoE backend is named, so CUTLASS runs; without attention DP upstream's own configurations "
+            f"{implied.why}, so CUTLASS runs; without attention DP upstream's own configurations "
             f"take TRTLLM for {_words(algorithm)} on {gpu.id}"
         )
         yield Problem(path, message, f"{_write(('TRTLLM',))} and measure, or name CUTLASS to keep it")
 
 
 def _gpt_oss(subject: Subject) -> Iterator[Problem]:
-    backend = _named_backend(subject)
-    if backend is not None and _is_gpt_oss(subject) and not backend.gpt_oss:
-        message = f"{backend.name} does not know the expert bias and SwiGLU constants of gpt-oss"
+    backend, is_plain = _named_backend(subject), text_argument(subject, _KEY, "backend") == VANILLA
+    if _is_gpt_oss(subject) and (is_plain or (backend is not None and not backend.gpt_oss)):
+        name = backend.name if backend else VANILLA
+        message = f"{name} does not know the expert bias and SwiGLU constants of gpt-oss"
         names = _fitting(subject, _expert_format(subject)) if subject.gpu else ("TRTLLM", "CUTLASS", "TRITON")
         yield Problem(_BACKEND, message, _write(names))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bwdeploy.checks.arguments import argument, at_least, text_argument
+from bwdeploy.checks.arguments import MARLIN_SM, at_least, names_marlin
 from bwdeploy.checks.checkpoint_format import CALIBRATING, describe_source, is_moe
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import overrides
@@ -57,7 +57,8 @@ def _recipe_name(subject: Subject) -> Iterator[Problem]:
         return
     if not _RECIPE_NAME.fullmatch(recipe):
         message = f"{recipe!r} is neither the name of a ModelOpt recipe nor a file:// path"
-        hint = "write a name such as general/ptq/nvfp4_default-kv_fp8_cast, or file://my_recipe.yaml"
+        file = recipe.removeprefix("./") if recipe.endswith((".yaml", ".yml")) else "my_recipe.yaml"
+        hint = f"write a name such as general/ptq/nvfp4_default-kv_fp8_cast, or file://{file}"
         yield Problem(("quantize", "recipe"), message, hint)
 
 
@@ -113,7 +114,6 @@ def _format_on_gpu(subject: Subject) -> Iterator[Problem]:
 
 _UNDOCUMENTED_SM = frozenset({121})
 """Upstream's table has no column for these, so absence there proves nothing."""
-_MARLIN_SM = frozenset({89, 90})
 _NEWER_FP8_BLOCK_SM = frozenset({120})
 """Since 1.3 the CUTLASS backend has FP8 block kernels for experts here."""
 
@@ -123,16 +123,7 @@ def _absence_is_sure(subject: Subject, facts: FormatFacts, gpu: Gpu) -> bool:
         return False
     if facts.group_size == 128 and gpu.sm in _NEWER_FP8_BLOCK_SM:  # noqa: PLR2004 - the FP8 block
         return not at_least(subject, "1.3")
-    return not (facts.weights == "nvfp4" and gpu.sm in _MARLIN_SM and _marlin_is_named(subject))
-
-
-def _marlin_is_named(subject: Subject) -> bool:
-    """Whether the arguments ask for the kernels that decode NVFP4 weights on Ada and Hopper."""
-    allowed = argument(subject, "nvfp4_gemm_config", "allowed_backends")
-    in_gemm = isinstance(allowed, list) and "marlin" in allowed
-    return at_least(subject, "1.3") and (
-        in_gemm or text_argument(subject, "moe_config", "backend") == "MARLIN"
-    )
+    return not (facts.weights == "nvfp4" and gpu.sm in MARLIN_SM and names_marlin(subject))
 
 
 def _fitting_hint(gpu: Gpu) -> str:

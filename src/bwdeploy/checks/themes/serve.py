@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.llm_args import bundled_schema
-from bwdeploy.facts.stacks import triton_image, versions_with_images
+from bwdeploy.facts.stacks import may_exist, triton_image, versions_with_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def _no_image(subject: Subject) -> Iterator[Problem]:
     version = subject.recipe.engine.tensorrt_llm
+    if subject.llm_args is None or not may_exist(version):
+        return  # engine-version-unknown says it
     if subject.recipe.serve.runtime == "tensorrt_llm" and triton_image(version) is None:
         message = f"no known Triton image carries TensorRT-LLM {version}"
         usable = ", ".join(known for known in versions_with_images() if bundled_schema(known) is not None)

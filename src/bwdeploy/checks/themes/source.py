@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT = re.compile(r"(?=.*[0-9])[0-9a-f]{7,39}")
 _PACKAGE = re.compile(r"package://(?P<dist>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<file>\S+)", re.ASCII)
 _BUILTIN_TEXT = "builtin://python-topics"
 _CONFIGURATIONS = ("config.json", "model_index.json")
@@ -52,9 +53,13 @@ def _revision_missing(subject: Subject) -> Iterator[Problem]:
 def _revision_moves(subject: Subject) -> Iterator[Problem]:
     for path, uri in _hub_uris(subject):
         found = _HUB.fullmatch(uri)
-        if found is not None and found["revision"] and not _COMMIT.fullmatch(found["revision"]):
-            message = f"the revision {found['revision']!r} is a branch or tag and may move"
-            yield Problem(path, message, "pin the 40-hex commit")
+        revision = found["revision"] if found is not None else None
+        if not revision or _COMMIT.fullmatch(revision):
+            continue
+        if subject.recipe.model.trust_remote_code and (path, uri) in _models(subject):
+            continue  # security-trust-unpinned-code says more
+        what = "a shortened commit" if _SHORT.fullmatch(revision) else "a branch or tag and may move"
+        yield Problem(path, f"the revision {revision!r} is {what}", "pin the 40-hex commit")
 
 
 def _hub_uris(subject: Subject) -> Iterator[tuple[KeyPath, str]]:

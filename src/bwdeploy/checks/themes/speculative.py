@@ -84,7 +84,8 @@ def _dynamic_tree(subject: Subject) -> Iterator[Problem]:
     )  # fmt: skip
     if top is None or top < 1:
         message = "a dynamic tree needs to know how many candidates each step keeps"
-        yield Problem(path, message, "add dynamic_tree_max_topK: 10")
+        enough = max(10, -(-total // length)) if total and length and length > 0 else 10
+        yield Problem(path, message, f"add dynamic_tree_max_topK: {enough}")
     elif length is not None and total is not None and not length <= total <= top * length:
         message = (
             f"max_total_draft_tokens {total} is outside {length} (the draft length) to {top * length} "

@@ -26,7 +26,7 @@ _PLACEHOLDER = re.compile(
     r"|\byour-[\w-]+|\$\{\w+\}|/path/to/",
     re.IGNORECASE,
 )
-_HOME = re.compile(r"^/(?:home|Users)/[^/]+/|^/root/")
+_HOME = re.compile(r"^(?:/[^/]+)*/(?:home|users?)/[^/]+/|^/root/", re.IGNORECASE)
 _MAX_TEXT = 4096
 
 

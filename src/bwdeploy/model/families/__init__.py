@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bwdeploy.model.families.decoder import read_decoder
+from bwdeploy.model.families.decoder import NO_DTYPE, dtype_of, read_decoder
 from bwdeploy.model.families.table import FAMILIES, ROOTS
-from bwdeploy.model.families.traits import Traits, family_of
+from bwdeploy.model.families.traits import Experts, Traits, family_of
 from bwdeploy.model.fields import Fields
 from bwdeploy.model.problem import ShapeError
 
@@ -23,16 +23,22 @@ __all__ = ["ShapeError", "read_shape"]
 
 _DECODER_NAMES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _HYBRID = "nemotronh"
-_OTHER_MIXERS = (
+_MIXED_HEADS = "gemma4"
+_OTHER_LAYERS = (
     "mamba", "ssm_", "attn_layer_period", "rwkv", "block_types", "block_configs", "compress_ratios",
-    "linear_attn_config",
+    "linear_attn_config", "global_head_dim", "num_global_key_value_heads", "hidden_size_per_layer_input",
+    "swa_", "conv_", "multi_query", "new_decoder_architecture", "type_vocab_size", "zero_expert_num",
+    "keep_window_size", "sparse_attention_config", "shared_expert_dim", "share_expert_dim", "kv_channels",
+    "moe_layers_enum", "full_attn_alpha_factor", "n_positions", "n_embd", "expand_ratio", "L_layers",
+    "H_layers",
 )  # fmt: skip
 """Starts of keys that tell of layers which the usual keys do not describe."""
 _DRAFT = "Eagle3"
 _USUAL = "the usual keys (hidden_size, num_attention_heads, intermediate_size …)"
 _GENERIC = Traits(
-    qkv_bias=("attention_bias", False), o_bias=("attention_bias", False), ffn_bias=("mlp_bias", False)
-)
+    qkv_bias=("attention_bias", False), o_bias=("attention_bias", False), ffn_bias=("mlp_bias", False),
+    experts=Experts(other_width_keys=("intermediate_size", "ffn_hidden_size")),
+)  # fmt: skip
 
 
 def read_shape(config: Mapping[str, Any], *, origin: str) -> ModelShape:
@@ -58,6 +64,13 @@ def read_shape(config: Mapping[str, Any], *, origin: str) -> ModelShape:
         from bwdeploy.model.families.hybrid import read_hybrid  # noqa: PLC0415 - few recipes need it
 
         return read_hybrid(fields, architecture=architecture, origin=origin)
+    if family == _MIXED_HEADS:
+        from bwdeploy.model.families.gemma4 import read_gemma4  # noqa: PLC0415 - few recipes need it
+
+        root = "model." if text is fields else "model.language_model."
+        model_type = fields.text("model_type")
+        shape = read_gemma4(text, architecture=architecture, model_type=model_type, origin=origin, root=root)
+        return _with_vision(fields, shape, (), family=family)
     return _read_text(fields, text, architecture=architecture, origin=origin)
 
 
@@ -90,8 +103,10 @@ def _read_text(fields: Fields, text: Fields, *, architecture: str, origin: str) 
     if not known:
         _require_usual_layers(text, architecture)
     nested = text is not fields
+    text = text.with_defaults(traits.sizes)
     model_type = fields.text("model_type") or text.text("model_type")
-    tied = text.flag("tie_word_embeddings", default=fields.flag("tie_word_embeddings", default=traits.tied))
+    tied, tie_note = _tied(fields, text, default=traits.tied)
+    notes = (*notes, *tie_note)
     try:
         shape = read_decoder(
             text, traits, architecture=architecture, model_type=model_type, origin=origin, tied=tied
@@ -101,16 +116,27 @@ def _read_text(fields: Fields, text: Fields, *, architecture: str, origin: str) 
             raise
         raise _unknown(architecture, f"{error.field} is missing to read it by the usual keys") from None
     if nested and not text.has("dtype", "torch_dtype") and fields.has("dtype", "torch_dtype"):
-        from bwdeploy.model.families.decoder import dtype_of  # noqa: PLC0415
-
-        shape = shape._replace(dtype=dtype_of(fields), assumptions=())
+        kept = tuple(note for note in shape.assumptions if note != NO_DTYPE)
+        shape = shape._replace(dtype=dtype_of(fields), assumptions=kept)
+    if not known and any(layer.attention.kind == "none" for layer in shape.layers):
+        raise _unknown(architecture, "its key layer_types tells of layers without attention")
     shape = shape._replace(known=known)
     return _with_vision(fields, shape, notes, family=family_of(architecture))
 
 
+def _tied(fields: Fields, text: Fields, *, default: bool) -> tuple[bool, tuple[str, ...]]:
+    """Whether the head is the embedding: transformers 5 asks the whole model's key, 4 the text model's."""
+    inner = text.flag("tie_word_embeddings", default=fields.flag("tie_word_embeddings", default=default))
+    tied = fields.flag("tie_word_embeddings", default=inner)
+    if tied == inner:
+        return tied, ()
+    word = "the embedding itself" if tied else "a matrix of its own"
+    return tied, (f"tie_word_embeddings differs inside text_config: the head is taken to be {word}",)
+
+
 def _require_usual_layers(text: Fields, architecture: str) -> None:
     for key in text.config:
-        if key.startswith(_OTHER_MIXERS) and text.has(key):
+        if key.startswith(_OTHER_LAYERS) and text.config[key]:
             raise _unknown(architecture, f"its key {key} tells of layers that the usual keys do not describe")
 
 
@@ -145,7 +171,7 @@ def _traits(fields: Fields, text: Fields, architecture: str) -> tuple[Traits, tu
 def _with_vision(fields: Fields, shape: ModelShape, notes: tuple[str, ...], *, family: str) -> ModelShape:
     vision = fields.section("vision_config")
     if vision is None:
-        if family == "llama4" and fields.has("text_config"):
+        if fields.has("text_config", "llm_config"):
             notes = (*notes, "there is no vision_config: its weights are not counted")
         return shape._replace(assumptions=(*notes, *shape.assumptions))
     from bwdeploy.model.families.vision import vision_weights  # noqa: PLC0415 - few recipes need it

@@ -24,7 +24,7 @@ def read_attention(fields: Fields, traits: Traits, *, hidden: int) -> Attention:
         ShapeError: a size is missing, or the sizes do not fit each other.
     """
     heads = fields.number(*_HEADS, maximum=_MAX_HEADS)
-    if fields.has("kv_lora_rank"):
+    if fields.has("kv_lora_rank") or (fields.has("qk_rope_head_dim") and fields.has("qk_nope_head_dim")):
         return _latent(fields, heads)
     kv_heads = fields.number("num_key_value_heads", "num_kv_heads", default=heads, maximum=_MAX_HEADS)
     if heads % kv_heads:
@@ -49,7 +49,7 @@ def _latent(fields: Fields, heads: int) -> Attention:
         head_dim=fields.number("qk_nope_head_dim", minimum=0) + rope,
         value_dim=fields.number("v_head_dim"),
         latent_dim=fields.number("kv_lora_rank") + rope,
-        index_dim=fields.optional("index_head_dim") or 0,
+        index_dim=fields.number("index_head_dim") if fields.has("index_n_heads", "index_head_dim") else 0,
     )
 
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from bwdeploy.model.fields import Fields
     from bwdeploy.model.shape import Weight
 
+NO_DTYPE = "no dtype is given: bfloat16 is assumed"
 HIDDEN = ("hidden_size", "n_embd", "d_model")
 _LAYERS = ("num_hidden_layers", "n_layer")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 _MTP_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 _DTYPES = ("dtype", "torch_dtype")
+_WEIGHT_DTYPES = ("bfloat16", "float16", "float32")
 _MAX_MTP_LAYERS = 64
 
 
@@ -70,8 +72,18 @@ def max_positions(fields: Fields) -> int | None:
 
 
 def dtype_of(fields: Fields) -> str:
-    """The type of the weights; bfloat16 where nothing is said."""
-    return fields.text(*_DTYPES).removeprefix("torch.") or "bfloat16"
+    """The type of the weights that are not quantized; bfloat16 where nothing is said of them.
+
+    Raises:
+        ShapeError: it is no type of weights.
+    """
+    word = fields.text(*_DTYPES).removeprefix("torch.")
+    if not word or word == "auto" or word.startswith("float8"):
+        return "bfloat16"
+    if word not in _WEIGHT_DTYPES:
+        key = next(name for name in _DTYPES if fields.has(name))
+        raise fields.impossible(key, f"is {word!r}; it must be {', '.join(_WEIGHT_DTYPES)}")
+    return word
 
 
 def _read_layers(fields: Fields, traits: Traits, hidden: int) -> tuple[Layer, ...]:
@@ -171,13 +183,13 @@ def _with_indexer(fields: Fields, attends: list[int], *, mtp: bool) -> list[int]
 def _mtp_weights(
     fields: Fields, traits: Traits, layers: tuple[Layer, ...], *, hidden: int, vocab: int, first: int
 ) -> tuple[Weight, ...]:
-    """The layers after the last one, as DeepSeek writes them: a layer, its input and a head of its own."""
+    """The layers after the last one, as DeepSeek writes them: a layer and its input, a head of its own."""
     if not layers:
         return ()
     numbers = tuple(first + number for number in range(len(layers)))
     place = Place(f"{traits.names.root}{traits.names.layer}.", numbers, mtp=True)
     own: tuple[Weight, ...] = ()
-    if fields.has("num_nextn_predict_layers"):
+    if traits.mtp_tables:
         own = (
             *place.matrix("embed_tokens", role="embedding", rows=vocab, columns=hidden, split="rows"),
             *place.matrix("shared_head.head", role="head", rows=vocab, columns=hidden, split="rows"),
@@ -195,7 +207,7 @@ def _mtp_weights(
 def _assumptions(fields: Fields, mtp_layers: tuple[Layer, ...]) -> tuple[str, ...]:
     notes = []
     if not fields.has(*_DTYPES):
-        notes.append("no dtype is given: bfloat16 is assumed")
+        notes.append(NO_DTYPE)
     if mtp_layers and not fields.has("num_nextn_predict_layers"):
         notes.append("the multi-token prediction layers are counted like the last layer")
     return tuple(notes)

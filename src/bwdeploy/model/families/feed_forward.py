@@ -48,7 +48,7 @@ def read_experts(fields: Fields, traits: Traits) -> FeedForward:
     if per_token > experts:
         key = next(name for name in _EXPERTS_PER_TOKEN if fields.has(name))
         raise fields.impossible(key, f"is {per_token}, but there are {experts} experts")
-    width = fields.number(traits.experts.width_key, "moe_intermediate_size", *_WIDTHS)
+    width = fields.number(traits.experts.width_key, *traits.experts.other_width_keys)
     return FeedForward(
         "moe",
         width=width,
@@ -57,6 +57,18 @@ def read_experts(fields: Fields, traits: Traits) -> FeedForward:
         experts_per_token=per_token,
         shared_width=_shared_width(fields, traits, width),
     )
+
+
+def require_no_experts(fields: Fields) -> None:
+    """A configuration that counts no experts must not send tokens to them.
+
+    Raises:
+        ShapeError: it does.
+    """
+    for key in _EXPERTS_PER_TOKEN:
+        if fields.optional(key, minimum=0):
+            counts = ", ".join(EXPERT_COUNTS)
+            raise fields.impossible(key, f"speaks of experts, but no key says how many there are ({counts})")
 
 
 def _shared_width(fields: Fields, traits: Traits, width: int) -> int:
@@ -68,6 +80,8 @@ def _shared_width(fields: Fields, traits: Traits, width: int) -> int:
         return stated
     if traits.experts.always_shared:
         return width
+    if traits.experts.shared_gate:
+        raise fields.missing("shared_expert_intermediate_size")
     count = fields.optional(
         "n_shared_experts", "num_shared_experts", "moe_num_shared_experts", minimum=0, maximum=MAX_EXPERTS
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bwdeploy.model.families.feed_forward import EXPERT_COUNTS
+from bwdeploy.model.families.feed_forward import EXPERT_COUNTS, require_no_experts
 from bwdeploy.model.fields import MAX_POSITIONS
 from bwdeploy.model.problem import ShapeError
 
@@ -28,7 +28,10 @@ def expert_layers(fields: Fields, count: int) -> tuple[bool, ...]:
     Raises:
         ShapeError: a key about it is impossible.
     """
-    if not fields.has(*EXPERT_COUNTS) or fields.optional(*EXPERT_COUNTS, minimum=0) == 0:
+    if not fields.has(*EXPERT_COUNTS):
+        require_no_experts(fields)
+        return (False,) * count
+    if fields.optional(*EXPERT_COUNTS, minimum=0) == 0:
         return (False,) * count
     kinds = fields.words("mlp_layer_types", length=count)
     if kinds is not None:
@@ -37,7 +40,8 @@ def expert_layers(fields: Fields, count: int) -> tuple[bool, ...]:
     if named is not None:
         return tuple(index in named for index in range(count))
     dense = fields.integers("mlp_only_layers") or ()
-    return tuple(index not in dense and _sparse(fields, index) for index in range(count))
+    flags = _flags(fields, count)
+    return tuple(index not in dense and flags[index] and _sparse(fields, index) for index in range(count))
 
 
 def _sparse(fields: Fields, index: int) -> bool:
@@ -45,16 +49,18 @@ def _sparse(fields: Fields, index: int) -> bool:
     first = fields.optional("first_k_dense_replace", "moe_layer_start_index", minimum=0) or 0
     last = fields.optional("moe_layer_end_index", minimum=0)
     each = fields.optional("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval") or 1
-    frequency = _frequency(fields, index)
-    return first <= index and (last is None or index <= last) and (index + 1) % each == 0 and frequency
+    return first <= index and (last is None or index <= last) and (index + 1) % each == 0
 
 
-def _frequency(fields: Fields, index: int) -> bool:
+def _flags(fields: Fields, count: int) -> tuple[bool, ...]:
     """DeepSeek's `moe_layer_freq` is a number; MiMo writes a 0 or 1 for each layer."""
-    if isinstance(fields.config.get("moe_layer_freq"), list):
-        flags = fields.integers("moe_layer_freq") or ()
-        return index < len(flags) and flags[index] != 0
-    return index % (fields.optional("moe_layer_freq") or 1) == 0
+    if not isinstance(fields.config.get("moe_layer_freq"), list):
+        each = fields.optional("moe_layer_freq") or 1
+        return tuple(index % each == 0 for index in range(count))
+    flags = fields.integers("moe_layer_freq") or ()
+    if len(flags) != count:
+        raise fields.impossible("moe_layer_freq", f"has {len(flags)} entries for {count} layers")
+    return tuple(map(bool, flags))
 
 
 def cacheless_layers(fields: Fields, traits: Traits, count: int) -> tuple[bool, ...]:

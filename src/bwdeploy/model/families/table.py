@@ -20,10 +20,20 @@ _POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 _FUSED_FFN = Names(gate_up="gate_up_proj")
 _LLAMA = Traits(qkv_bias=_ATTENTION_BIAS, o_bias=_ATTENTION_BIAS, ffn_bias=("mlp_bias", False))
 _QWEN2 = Traits(qkv_bias=ALWAYS, window="qwen")
-_QWEN3 = Traits(qkv_bias=_ATTENTION_BIAS, o_bias=_ATTENTION_BIAS, qk_norm="head", window="qwen")
+_QWEN3_MOE = Traits(qkv_bias=_ATTENTION_BIAS, o_bias=_ATTENTION_BIAS, qk_norm="head", window="qwen")
+_QWEN3 = _QWEN3_MOE._replace(head_dim=128)
+_QWEN35 = _QWEN3_MOE._replace(head_dim=256, output_gate=True, linear="parts")
 _GEMMA = Traits(qkv_bias=_ATTENTION_BIAS, o_bias=_ATTENTION_BIAS, tied=True, head_dim=256)
+_GEMMA3_SIZES = (
+    ("num_attention_heads", 8), ("num_key_value_heads", 4), ("vocab_size", 262208), ("sliding_window", 4096),
+    ("max_position_embeddings", 131072),
+)  # fmt: skip
+"""The published files of Gemma 3 leave them out."""
 _DEEPSEEK = Traits(qkv_bias=_ATTENTION_BIAS, o_bias=_ATTENTION_BIAS)
-_DEEPSEEK_V3 = _DEEPSEEK._replace(experts=Experts(correction="gate.e_score_correction_bias"))
+_GLM_MLA = _DEEPSEEK._replace(experts=Experts(correction="gate.e_score_correction_bias"))
+_DEEPSEEK_V3 = _GLM_MLA._replace(
+    mtp_tables=True, sizes=(("first_k_dense_replace", 3), ("n_shared_experts", 1))
+)
 _QWEN_SHARED = Experts(shared="shared_expert", shared_gate="shared_expert_gate")
 _BLOCK_SPARSE = Experts(
     block="block_sparse_moe", gate="w1", up="w3", down="w2", width_key="intermediate_size"
@@ -64,11 +74,11 @@ FAMILIES: dict[str, Traits] = {
     "qwen3": _QWEN3,
     "qwen3vl": _QWEN3,
     "qwen2moe": _QWEN2._replace(qkv_bias=("qkv_bias", True), experts=_QWEN_SHARED),
-    "qwen3moe": _QWEN3,
+    "qwen3moe": _QWEN3_MOE,
     "qwen3vlmoe": _QWEN3,
-    "qwen3next": _QWEN3._replace(experts=_QWEN_SHARED, output_gate=True, linear="qkvz"),
-    "qwen35": _QWEN3._replace(output_gate=True, linear="parts"),
-    "qwen35moe": _QWEN3._replace(experts=_QWEN_SHARED, output_gate=True, linear="parts"),
+    "qwen3next": _QWEN35._replace(experts=_QWEN_SHARED, linear="qkvz"),
+    "qwen35": _QWEN35,
+    "qwen35moe": _QWEN35._replace(experts=_QWEN_SHARED),
     "phi3": Traits(names=Names(qkv="qkv_proj", gate_up="gate_up_proj"), window="all"),
     "phi": Traits(
         names=_PHI_NAMES, layer_norms=("input_layernorm",), norm="layer", gated=False, qkv_bias=ALWAYS,
@@ -80,7 +90,9 @@ FAMILIES: dict[str, Traits] = {
     ),
     "gemma": _GEMMA,
     "gemma2": _GEMMA._replace(layer_norms=_SANDWICH, window="even"),
-    "gemma3": _GEMMA._replace(layer_norms=_SANDWICH, qk_norm="head", window="all but each sixth"),
+    "gemma3": _GEMMA._replace(
+        layer_norms=_SANDWICH, qk_norm="head", window="all but each sixth", sizes=_GEMMA3_SIZES
+    ),
     "olmo": _OLMO,
     "olmo2": _OLMO2,
     "olmo3": _OLMO2._replace(window="all but each fourth"),
@@ -98,9 +110,11 @@ FAMILIES: dict[str, Traits] = {
     "glm4moe": Traits(
         qkv_bias=("attention_bias", False), qk_norm="head", qk_norm_key=("use_qk_norm", False),
         experts=Experts(correction="gate.e_score_correction_bias"),
+        # GLM-4.5 has them; GLM-4.6 of the same class left them out: https://github.com/vllm-project/vllm/pull/27597
+        mtp_tables=True,
     ),
-    "glm4moelite": _DEEPSEEK_V3,
-    "glmmoedsa": _DEEPSEEK_V3,
+    "glm4moelite": _GLM_MLA,
+    "glmmoedsa": _GLM_MLA,
     "cohere": _COHERE,
     "cohere2": _COHERE._replace(qk_norm=""),
     "nemotron": Traits(
@@ -147,7 +161,7 @@ FAMILIES: dict[str, Traits] = {
     ),
     "gptoss": Traits(
         qkv_bias=("attention_bias", True), o_bias=("attention_bias", True), head_dim=64, sinks=True,
-        window="even",
+        window="even", sizes=(("num_key_value_heads", 8), ("sliding_window", 128)),
         experts=Experts(
             router="router", router_bias=True, fused=True, bias=True, experts="experts",
             width_key="intermediate_size",

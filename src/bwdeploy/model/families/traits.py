@@ -60,6 +60,8 @@ class Experts(NamedTuple):
     shared: str = "shared_experts"
     shared_gate: str = ""
     width_key: str = "moe_intermediate_size"
+    other_width_keys: tuple[str, ...] = ()
+    """Where a family that is not known may have it."""
     dense_width_key: str = "intermediate_size"
     always_shared: bool = False
     """One shared expert as wide as a routed one, of which no key speaks."""
@@ -93,6 +95,10 @@ class Traits(NamedTuple):
     """The query projection also makes a gate of the same size."""
     linear: Literal["", "qkvz", "parts"] = ""
     """Gated delta-net layers beside attention: their inputs in two matrices, or in four."""
+    mtp_tables: bool = False
+    """Multi-token prediction layers bring copies of embedding and head."""
+    sizes: tuple[tuple[str, int], ...] = ()
+    """What transformers takes for a key that the configuration leaves out."""
 
 
 def family_of(name: str) -> str:

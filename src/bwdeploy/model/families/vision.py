@@ -1,6 +1,6 @@
 """The part of a multimodal model that sees: one vision transformer and its projector, as plain weights.
 
-Llama 4 and Gemma 3 are written out; of other families nothing is counted, which the shape says.
+Llama 4, Gemma 3 and Qwen3-VL are written out; of other families nothing is counted, which the shape says.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ def vision_weights(fields: Fields, *, family: str, text_hidden: int) -> tuple[We
     Raises:
         ShapeError: a key is missing or impossible.
     """
-    readers = {"llama4": _llama4, "gemma3": _gemma3}
-    reader = readers.get(family)
+    reader = _READERS.get(family)
     weights = reader(fields, text_hidden) if reader else ()
     return tuple(weight._replace(role="vision") for weight in weights)
 
@@ -68,6 +67,42 @@ def _gemma3(fields: Fields, text_hidden: int) -> tuple[Weight, ...]:
     )
 
 
+def _qwen3(fields: Fields, text_hidden: int) -> tuple[Weight, ...]:
+    """Qwen3-VL and Qwen3.5; only the former looks at inner layers too (deepstack)."""
+    hidden, patch = fields.number("hidden_size"), fields.number("patch_size")
+    out, merged = fields.number("out_hidden_size", default=text_hidden), fields.number("spatial_merge_size")
+    pixels = fields.number("in_channels", default=_COLORS) * fields.number("temporal_patch_size") * patch**2
+    positions, wide = fields.number("num_position_embeddings"), hidden * merged**2
+    width, inner = fields.number("intermediate_size"), fields.integers("deepstack_visual_indexes") or ()
+    tower = Place("model.visual.")
+    layers = tuple(range(fields.number("depth", maximum=MAX_LAYERS)))
+    blocks = tower.inside("blocks.{layer}")._replace(layers=layers)
+    deep = tower.inside("deepstack_merger_list.{layer}")._replace(layers=tuple(range(len(inner))))
+    sizes = (
+        (tower, "patch_embed.proj", hidden, pixels),
+        (blocks, "attn.qkv", 3 * hidden, hidden),
+        (blocks, "attn.proj", hidden, hidden),
+        (blocks, "mlp.linear_fc1", width, hidden),
+        (blocks, "mlp.linear_fc2", hidden, width),
+        *(
+            row
+            for place in (tower.inside("merger"), *((deep,) if inner else ()))
+            for row in ((place, "linear_fc1", wide, wide), (place, "linear_fc2", out, wide))
+        ),
+    )
+    return (
+        *tower.matrix("pos_embed", role="vision", rows=positions, columns=hidden),
+        *(
+            weight
+            for place, name, rows, columns in sizes
+            for weight in place.matrix(name, role="vision", rows=rows, columns=columns, bias=True)
+        ),
+        *_norms(blocks, ("norm1", "norm2"), hidden),
+        *_norms(tower, ("merger.norm",), hidden),
+        *(_norms(deep, ("norm",), wide) if inner else ()),
+    )
+
+
 def _blocks(
     place: Place,
     fields: Fields,
@@ -97,3 +132,9 @@ def _blocks(
 
 def _norms(place: Place, names: tuple[str, ...], hidden: int) -> tuple[Weight, ...]:
     return tuple(weight for name in names for weight in place.norm(name, size=hidden, bias=True))
+
+
+_READERS = {
+    "llama4": _llama4, "gemma3": _gemma3, "qwen3vl": _qwen3, "qwen3vlmoe": _qwen3, "qwen35": _qwen3,
+    "qwen35moe": _qwen3,
+}  # fmt: skip

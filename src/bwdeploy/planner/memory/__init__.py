@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.planner.memory.activations import graph_bytes_limit
 from bwdeploy.planner.memory.checkpoint import Checkpoint, estimated_checkpoint_bytes, header_bytes
-from bwdeploy.planner.memory.draft import plan_draft
 from bwdeploy.planner.memory.gpu import GpuMemory, StoredModel, pipeline_gpu, serving_gpu
 from bwdeploy.planner.memory.kv_cache import kv_format, whole_bytes_per_token
 from bwdeploy.planner.memory.notes import memory_notes
-from bwdeploy.planner.memory.settings import graph_batch_sizes, kv_settings, pipeline_partition
+from bwdeploy.planner.memory.settings import drafting, graph_batch_sizes, kv_settings, pipeline_partition
 from bwdeploy.planner.memory.sharding import pipeline_stages
 from bwdeploy.planner.weights.precision import weight_precisions
 from bwdeploy.planner.weights.prequantized import kv_cache_word
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
     from bwdeploy.model.describe import DescribedModel
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.planner.memory.diffusion import PipelineMemory
+    from bwdeploy.planner.memory.draft import DraftPlan
     from bwdeploy.planner.memory.gpu import RoleBytes
+    from bwdeploy.planner.weights.precision import StoredWeight
     from bwdeploy.recipe.schema import Recipe
 
 
@@ -98,7 +99,7 @@ def plan_memory(
         return None
     stored = weight_precisions(recipe, shape, described.quantization)
     cache = kv_format(recipe, shape.dtype, described.quantization)
-    drafts = plan_draft(recipe, shape, stored)
+    drafts = _draft(recipe, shape, stored)
     model = StoredModel(shape, stored, cache, drafts)
     pipeline = _pipeline(model)
     if pipeline is not None:
@@ -130,6 +131,14 @@ def _pipeline(model: StoredModel) -> PipelineMemory | None:
     from bwdeploy.planner.memory.diffusion import plan_pipeline  # noqa: PLC0415 - few recipes need it
 
     return plan_pipeline(model.shape, model.stored)
+
+
+def _draft(recipe: Recipe, shape: ModelShape, stored: tuple[StoredWeight, ...]) -> DraftPlan | None:
+    if drafting(recipe) is None:
+        return None
+    from bwdeploy.planner.memory.draft import plan_draft  # noqa: PLC0415 - few recipes draft
+
+    return plan_draft(recipe, shape, stored)
 
 
 def _layer_count(shape: ModelShape) -> int:

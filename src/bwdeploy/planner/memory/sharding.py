@@ -8,6 +8,7 @@ rounded up: the largest rank counts.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def layers_held(weight: Weight, stage: Stage) -> int:
     if weight.mtp:
         return max(1, len(weight.layers)) if stage.is_last else 0
     if weight.layers:
-        return sum(1 for layer in weight.layers if layer in stage.layers)
+        return bisect_left(weight.layers, stage.end) - bisect_left(weight.layers, stage.first)
     at_the_end = weight.role in {"head", "norm"}
     return int(stage.is_last if at_the_end else stage.is_first)
 

@@ -3,7 +3,8 @@
 A group stands for the same matrix in many layers and experts: tens of thousands of names in a large MoE.
 A pattern without digits treats them all alike, so one look is enough; else the layers, and only where the
 pattern tells experts apart the experts too, are looked at one by one. A checkpoint's list of modules that
-are left alone names hundreds: `ModuleList` finds whole names and their parents without trying each.
+are left alone names hundreds: `ModuleList` puts entries that differ in the layer's number together, and
+compares them with a group once.
 """
 
 from __future__ import annotations
@@ -13,33 +14,54 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from bwdeploy.model.fields import MAX_LAYERS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bwdeploy.model.shape import Weight
 
 _ANY_EXPERT = "\x00"
-_NUMBERED = re.compile(r"[0-9?\[]")
-_WILD = re.compile(r"[*?\[]")
-_DIGITS = re.compile(r"[0-9]+")
+_WILD = frozenset("*?[")
+_NUMBERED = frozenset("0123456789?[")
 
 
 class ModuleList(NamedTuple):
     """Names and patterns of modules; a name stands for all that lies below it too."""
 
     names: frozenset[str]
+    """Whole names, for groups outside layers."""
+    layered: Mapping[str, frozenset[int]]
+    """Names of modules in layers: with `{layer}` and `{expert}` for the numbers, and in which layers."""
+    layered_patterns: Mapping[str, frozenset[int]]
+    """Patterns that name one layer, likewise."""
     patterns: tuple[str, ...]
+    """The others."""
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> ModuleList:
         """Names and shell-style patterns, told apart."""
-        listed = tuple(entries)
-        wild = tuple(entry for entry in listed if _WILD.search(entry))
-        return cls(frozenset(listed) - frozenset(wild), (*wild, *(f"{entry}.*" for entry in wild)))
+        names: set[str] = set()
+        layered: dict[str, set[int]] = {}
+        layered_patterns: dict[str, set[int]] = {}
+        patterns: list[str] = []
+        for entry in dict.fromkeys(entries):
+            is_name = _WILD.isdisjoint(entry)
+            template, layer = _layer_template(entry)
+            if is_name:
+                names.add(entry)
+            # A pattern that ends in a star covers what lies below already.
+            below = () if is_name or entry.endswith("*") else (".*",)
+            for end in ("", *below):
+                if layer is not None:
+                    (layered if is_name else layered_patterns).setdefault(template + end, set()).add(layer)
+                elif not is_name:
+                    patterns.append(entry + end)
+        return cls(frozenset(names), _frozen(layered), _frozen(layered_patterns), tuple(patterns))
 
     def split(self, weight: Weight) -> Iterator[tuple[Weight, bool]]:
         """The parts of a group that the list covers and those that it does not."""
-        parts = list(self._split_by_name(weight)) if self.names else [(weight, False)]
+        parts = list(_parts(weight, self._layers(weight)))
         for pattern in self.patterns:
             parts = [
                 (piece, covered or named)
@@ -48,35 +70,106 @@ class ModuleList(NamedTuple):
             ]
         yield from parts
 
-    def _split_by_name(self, weight: Weight) -> Iterator[tuple[Weight, bool]]:
-        verdicts: dict[bool, list[int]] = {}
-        for layer in weight.layers or (0,):
-            verdicts.setdefault(self._holds(_name(weight, layer, "0")), []).append(layer)
-        for verdict, layers in verdicts.items():
-            yield weight._replace(layers=tuple(layers) if weight.layers else ()), verdict
+    def _layers(self, weight: Weight) -> frozenset[int]:
+        """In which of its layers the whole group is covered; outside layers 0 stands for the group."""
+        name = weight.module.replace("{expert}", "0")
+        prefixes = _prefixes(name)
+        if not self.names.isdisjoint(prefixes):
+            return frozenset(weight.layers or (0,))
+        if weight.layers:
+            return self._covered(name, prefixes)
+        template, number = _layer_template(name)
+        return frozenset((0,) if number in self._covered(template, ()) else ())
 
-    def _holds(self, name: str) -> bool:
-        """The name or any module that it lies in; experts of one layer are listed all or not at all."""
-        pieces = name.split(".")
-        return any(".".join(pieces[:end]) in self.names for end in range(1, len(pieces) + 1))
+    def _covered(self, template: str, prefixes: tuple[str, ...]) -> frozenset[int]:
+        found: frozenset[int] = frozenset()
+        for prefix in prefixes:
+            found |= self.layered.get(prefix, frozenset())
+        for pattern, layers in self.layered_patterns.items():
+            if not layers <= found and matches(template, pattern):
+                found |= layers
+        return found
+
+
+def _frozen(table: Mapping[str, set[int]]) -> dict[str, frozenset[int]]:
+    return {name: frozenset(layers) for name, layers in table.items()}
+
+
+def _layer_template(entry: str) -> tuple[str, int | None]:
+    """The entry with `{layer}` for its first number, and that number; None when it names no single layer.
+
+    Before the number there must be no wildcard, after it nothing that tells experts apart.
+    """
+    before, number, after = _first_number(entry)
+    if not number or not (_WILD.isdisjoint(entry) or _NUMBERED.isdisjoint(after)):
+        return entry, None
+    return f"{before}{{layer}}{after}", int(number)
+
+
+def _first_number(entry: str) -> tuple[str, str, str]:
+    """The piece between two dots that is a number, what stands before it and what behind."""
+    place = 0
+    for piece in entry.split("."):
+        if piece.isdecimal():
+            return entry[:place], piece, entry[place + len(piece) :]
+        if not _WILD.isdisjoint(piece):
+            break
+        place += len(piece) + 1
+    return entry, "", ""
+
+
+def _prefixes(name: str) -> tuple[str, ...]:
+    """The name and every module that it lies in; experts of one layer are listed all or not at all."""
+    pieces = name.split(".")
+    return tuple(".".join(pieces[:end]) for end in range(1, len(pieces) + 1))
+
+
+def _parts(weight: Weight, covered: frozenset[int]) -> Iterator[tuple[Weight, bool]]:
+    """The group in two: the layers that are covered and the others."""
+    layers = weight.layers or (0,)
+    if covered.isdisjoint(layers) or covered.issuperset(layers):
+        yield weight, not covered.isdisjoint(layers)
+        return
+    for verdict in (True, False):
+        yield weight._replace(layers=tuple(one for one in layers if (one in covered) is verdict)), verdict
 
 
 def split_group(weight: Weight, pattern: str) -> Iterator[tuple[Weight, bool]]:
     """The parts of a group that `pattern` names and those that it does not, each with that verdict."""
-    if not _NUMBERED.search(pattern):
+    if _NUMBERED.isdisjoint(pattern):
         yield weight, matches(_name(weight, 0, "0"), pattern)
         return
-    yes: list[int] = []
-    no: list[int] = []
-    for layer in weight.layers or (0,):
+    yes: set[int] = set()
+    apart: list[int] = []
+    for layer in _candidates(weight, pattern):
         verdict = _whole_layer(weight, layer, pattern)
         if verdict is None:
+            apart.append(layer)
             yield from _split_experts(weight, layer, pattern)
-        else:
-            (yes if verdict else no).append(layer)
-    for layers, verdict in ((yes, True), (no, False)):
-        if layers:
-            yield weight._replace(layers=tuple(layers) if weight.layers else ()), verdict
+        elif verdict:
+            yes.add(layer)
+    if not apart:
+        yield from _parts(weight, frozenset(yes))
+    elif rest := tuple(layer for layer in weight.layers if layer not in apart):
+        yield from _parts(weight._replace(layers=rest), frozenset(yes))
+
+
+def _candidates(weight: Weight, pattern: str) -> Iterable[int]:
+    """The layers that a pattern may speak of: what stands before its first wildcard decides."""
+    head, inside, _ = weight.module.partition("{layer}")
+    fixed = pattern[: next((at for at, one in enumerate(pattern) if one in _WILD), len(pattern))]
+    if not inside or not weight.layers or len(fixed) <= len(head):
+        return (weight.layers or (0,)) if head.startswith(fixed) or not inside else ()
+    number = fixed[len(head) :].partition(".")[0]
+    if not fixed.startswith(head) or not number.isdecimal():
+        return ()
+    return sorted(_numbers_from(number).intersection(weight.layers))
+
+
+@lru_cache(maxsize=512)
+def _numbers_from(digits: str) -> frozenset[int]:
+    """Layer numbers that begin with these digits."""
+    return frozenset(number for number in range(MAX_LAYERS + 1) if str(number).startswith(digits))
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -115,5 +208,5 @@ def _may_name_an_expert(pattern: str) -> re.Pattern[str]:
     """The pattern with each number in it open for the expert's place."""
     if "[" in pattern or "?" in pattern:
         return re.compile("")
-    pieces = fnmatch.translate(_DIGITS.sub(lambda digits: f"<{digits.group()}>", pattern))
+    pieces = fnmatch.translate(re.sub(r"[0-9]+", lambda digits: f"<{digits.group()}>", pattern))
     return re.compile(re.sub(r"<([0-9]+)>", rf"(?:\1|{_ANY_EXPERT})", pieces))

@@ -7,6 +7,7 @@ Reads configurations and launch scripts, runs nothing. `rules` holds the rules o
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from google.protobuf.text_format import ParseError
@@ -15,7 +16,9 @@ from bwdeploy.checks.reading import DescribedRule
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.document import read_document
 from bwdeploy.recipe.places import dotted
-from bwdeploy.serving.model_config import parse_pbtxt
+from bwdeploy.recipe.words import nearest
+from bwdeploy.serving.model_config import parse_pbtxt, pbtxt_names
+from bwdeploy.serving.repository_check.devices import DEVICE_RULES, device_problems
 from bwdeploy.serving.repository_check.ensembles import ENSEMBLE_RULES, ensemble_problems
 from bwdeploy.serving.repository_check.launch import LAUNCH_RULES, launch_problems
 from bwdeploy.serving.repository_check.model import (
@@ -25,6 +28,7 @@ from bwdeploy.serving.repository_check.model import (
     RepositoryProblem,
 )
 from bwdeploy.serving.repository_check.rules import MODEL_RULES, model_problems
+from bwdeploy.serving.repository_check.settings import SETTINGS_RULES, settings_problems
 from bwdeploy.serving.repository_check.templates import TEMPLATE_RULES, template_problems
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ _WALK_RULES = (
 REPOSITORY_RULES: tuple[DescribedRule, ...] = (
     *_WALK_RULES,
     *MODEL_RULES,
+    *DEVICE_RULES,
+    *SETTINGS_RULES,
     *ENSEMBLE_RULES,
     *TEMPLATE_RULES,
     *LAUNCH_RULES,
@@ -74,6 +80,8 @@ def check_repository(directory: Path) -> tuple[Finding, ...]:
             models.append(model)
     for model in models:
         problems += model_problems(model)
+        problems += device_problems(model)
+        problems += settings_problems(model)
         problems += ensemble_problems(model, models, alone=is_model)
     problems += launch_problems(directory)
     findings = {_finding(problem, rules[problem.rule]) for problem in problems}
@@ -104,19 +112,25 @@ def _read(place: Path, problems: list[RepositoryProblem]) -> ModelDirectory | No
         return None
     try:
         with file.open("rb") as stream:
-            text = stream.read(_MAX_CONFIG_BYTES).decode()
+            raw = stream.read(_MAX_CONFIG_BYTES + 1)
+        if len(raw) > _MAX_CONFIG_BYTES:
+            message, hint = "it is larger than 1 MB, which no configuration is", "check the file"
+            problems.append(RepositoryProblem("triton-config-syntax", file, 0, message, hint))
+            return None
+        text = raw.decode()
         config = parse_pbtxt(text)
     except ParseError as error:
         if "${" not in text:  # a template is judged as one
             line = error.GetLine() or 0
-            problems.append(
-                RepositoryProblem(
-                    "triton-config-syntax", file, line, _first_line(error), "correct it at this place"
-                )
-            )
+            message = _first_line(error)
+            problems.append(RepositoryProblem("triton-config-syntax", file, line, message, _hint(message)))
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"it cannot be read: {error}"
+    except UnicodeDecodeError:
+        hint = "save it as UTF-8 without a byte order mark"
+        problems.append(RepositoryProblem("triton-config-syntax", file, 0, "it is no UTF-8 text", hint))
+        return None
+    except OSError as error:
+        message = f"it cannot be read: {error.strerror}"
         problems.append(RepositoryProblem("triton-config-syntax", file, 0, message, "check the file"))
         return None
     return ModelDirectory(place=place, text=text, config=config, settings=_settings(place, problems))
@@ -125,6 +139,8 @@ def _read(place: Path, problems: list[RepositoryProblem]) -> ModelDirectory | No
 def _settings(place: Path, problems: list[RepositoryProblem]) -> dict[str, object]:
     """`model.yaml` of an llmapi model, flat: its `triton_config` and top-level values by dotted name."""
     for file in sorted(place.glob(f"*/{MODEL_YAML}")):
+        if not file.is_file():
+            continue
         try:
             data = read_document(file).data
         except RecipeError as error:
@@ -133,7 +149,10 @@ def _settings(place: Path, problems: list[RepositoryProblem]) -> dict[str, objec
                 RepositoryProblem("triton-config-syntax", file, first.line, first.message, first.hint)
             )
             continue
-        return dict(_flat(data, ())) if isinstance(data, dict) else {}
+        if isinstance(data, dict):
+            return dict(_flat(data, ()))
+        message = "it holds no mapping of arguments"
+        problems.append(RepositoryProblem("triton-config-syntax", file, 1, message, "write key: value lines"))
     return {}
 
 
@@ -145,8 +164,23 @@ def _flat(data: dict[str, object], path: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def _first_line(error: ParseError) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else "it does not parse"
+    """Without protobuf's copy of the line, which may hold anything."""
+    text = " ".join(str(error).split())
+    found = re.match(r"\d+:\d+ : (?:'.*': )?(.*)", text)
+    said = found[1] if found else text
+    if "\ufeff" in said:
+        return "it starts with a byte order mark"
+    return "".join(letter if letter.isprintable() else "?" for letter in said)[:300] or "it does not parse"
+
+
+def _hint(message: str) -> str:
+    if "byte order mark" in message:
+        return "save it as UTF-8 without a byte order mark"
+    found = re.search(r'type "inference\.(\w+)" has no (?:field|value) named "?(\w+)', message)
+    near = nearest(found[2], pbtxt_names(found[1])) if found else None
+    if found and not near and f"TYPE_{found[2].upper()}" in pbtxt_names(found[1]):
+        near = f"TYPE_{found[2].upper()}"
+    return f"did you mean {near}" if near else "correct it at this place"
 
 
 def _finding(problem: RepositoryProblem, rule: DescribedRule) -> Finding:

@@ -33,14 +33,33 @@ def ensemble_problems(
             yield from _step_problems(model, step, known[step.model_name], types)
         elif not alone:
             message = f"step {step.model_name or '(unnamed)'} is no model of this repository"
-            hint = f"the repository has: {', '.join(sorted(known))}"
+            others = sorted(set(known) - {model.name})
+            hint = f"the repository has: {', '.join(others) or 'no other model'}"
             yield model.problem("triton-ensemble", message, hint, near=f'"{step.model_name}"')
+    yield from _unconnected(model, steps)
     if any(step.model_name in _LLM_STEPS for step in steps):
         message = (
             "an ensemble around an LLM: cancelled requests go on, and streamed text can split characters"
         )
         hint = "serve one model that tokenizes and detokenizes itself, such as llmapi or ours"
         yield model.problem("triton-ensemble-llm", message, hint, near="ensemble_scheduling")
+
+
+def _unconnected(model: ModelDirectory, steps: Sequence[Any]) -> Iterator[RepositoryProblem]:
+    """Tensors that a step takes, or the ensemble answers with, and nothing makes."""
+    made = {item.name for item in model.config.input}
+    made |= {tensor for step in steps for tensor in step.output_map.values()}
+    for step in steps:
+        for tensor in step.input_map.values():
+            if tensor not in made:
+                message = f"step {step.model_name} takes tensor {tensor}, which nothing makes"
+                hint = f"there are: {', '.join(sorted(made)) or 'none'}"
+                yield model.problem("triton-ensemble", message, hint, near=f'"{tensor}"')
+    for item in model.config.output if steps else ():
+        if item.name not in made:
+            message = f"no step makes the ensemble's output {item.name}"
+            hint = f"name it in the output_map of a step; there are: {', '.join(sorted(made)) or 'none'}"
+            yield model.problem("triton-ensemble", message, hint, near=f'"{item.name}"')
 
 
 def _step_problems(

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.reading import DescribedRule
+from bwdeploy.facts.stacks import image_security
 from bwdeploy.serving.repository_check.model import RepositoryProblem
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ _MAX_BYTES = 1_000_000
 _CONTROL = re.compile(r"--model-control-mode[=\s\"',]+(explicit|poll)\b")
 _PREFIX = re.compile(r"shm-region-prefix-name=([\w${}.-]+)")
 _GUARDED = "triton_python_backend_shm_region_"
+_IMAGE = re.compile(r"nvidia/tritonserver:(?P<tag>2\d\.\d\d)\b")
+_EXIT_TIMEOUT = re.compile(r"--exit-timeout-secs[=\s\"',]+(\d{1,6})\b")
+_GRACE = re.compile(r"terminationGracePeriodSeconds\"?:\s*(\d{1,6})\b")
+_PERF = re.compile(r"\bgenai-perf\b.*--backend[=\s\"',]+tensorrtllm\b")
 _FRONT_END = re.compile(r"--allow-(sagemaker|vertex-ai)[=\s\"',]+(true|1)\b", re.IGNORECASE)
 
 
@@ -25,12 +30,19 @@ def launch_problems(directory: Path) -> Iterator[RepositoryProblem]:
     """Everything wrong with the launch files directly inside `directory`."""
     for file in sorted(directory.iterdir()) if directory.is_dir() else ():
         if file.is_file() and (file.suffix in _SUFFIXES or file.name in _NAMES):
+            yield from _grace_problems(file)
             for number, line in enumerate(_lines(file), start=1):
                 if not line.lstrip().startswith("#"):
                     yield from _line_problems(file, number, line)
 
 
 def _line_problems(file: Path, number: int, line: str) -> Iterator[RepositoryProblem]:
+    if found := _IMAGE.search(line):
+        yield from _image_problems(file, number, found["tag"])
+    if _PERF.search(line):
+        message = "this mode of the load generator sends names that llmapi does not have, and counts wrong"
+        hint = "use its template mode, with streamed deltas"
+        yield RepositoryProblem("triton-load-test", file, number, message, hint)
     if found := _CONTROL.search(line):
         message = f"in model control mode {found[1]} models are loaded while the server runs"
         hint = "write --model-control-mode=none"
@@ -40,10 +52,31 @@ def _line_problems(file: Path, number: int, line: str) -> Iterator[RepositoryPro
             message = f"shared memory named {prefix}… is open to clients"
             hint = f"write shm-region-prefix-name={_GUARDED}{prefix}"
             yield RepositoryProblem("triton-shm-prefix", file, number, message, hint)
-    if found := _FRONT_END.search(line):
+    for found in _FRONT_END.finditer(line):
         message = f"the {found[1]} front end is on"
         hint = f"write --allow-{found[1]}=false"
         yield RepositoryProblem("triton-front-end", file, number, message, hint)
+
+
+def _grace_problems(file: Path) -> Iterator[RepositoryProblem]:
+    lines = list(enumerate(_lines(file), start=1))
+    timeouts = [(number, int(found[1])) for number, line in lines if (found := _EXIT_TIMEOUT.search(line))]
+    graces = [int(found[1]) for _, line in lines if (found := _GRACE.search(line))]
+    for number, timeout in timeouts if graces else ():
+        if timeout >= min(graces):
+            message = f"the server may take {timeout} s to exit and is killed after {min(graces)} s"
+            hint = f"set terminationGracePeriodSeconds above {timeout}, plus the wait of preStop"
+            yield RepositoryProblem("triton-grace-period", file, number, message, hint)
+
+
+def _image_problems(file: Path, number: int, tag: str) -> Iterator[RepositoryProblem]:
+    fixed, advised = image_security()
+    if tag < fixed:
+        message, hint = f"Triton {tag} has known remote holes", f"take {advised} or newer"
+        yield RepositoryProblem("triton-image-holes", file, number, message, hint)
+    elif tag < advised:
+        message, hint = f"Triton {tag} lacks fixes of {advised}", f"take {advised} or newer"
+        yield RepositoryProblem("triton-image-old", file, number, message, hint)
 
 
 def _lines(file: Path) -> list[str]:
@@ -70,6 +103,34 @@ LAUNCH_RULES: tuple[DescribedRule, ...] = (
         "Servers from 25.07 keep clients out of regions with the default prefix only; another prefix "
         "opens the "
         "Python backend's memory to them.",
+    ),
+    DescribedRule(
+        "triton-image-holes",
+        "error",
+        "an image with known remote holes",
+        "https://nvd.nist.gov/vuln/detail/CVE-2025-23319",
+        "Whoever reaches the port can run code in servers older than 25.07.",
+    ),
+    DescribedRule(
+        "triton-image-old",
+        "warning",
+        "an image without the newest fixes",
+        "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/",
+        "Later images fix holes that need a request only.",
+    ),
+    DescribedRule(
+        "triton-grace-period",
+        "warning",
+        "a grace period that ends before the server does",
+        "triton-inference-server/server docs/user_guide/architecture.md",
+        "Requests that were running are cut when the container is killed.",
+    ),
+    DescribedRule(
+        "triton-load-test",
+        "warning",
+        "a load test in a mode that does not fit",
+        "triton-inference-server/perf_analyzer genai-perf",
+        "Requests are refused or measured with wrong token counts, and the figures mean nothing.",
     ),
     DescribedRule(
         "triton-front-end",

@@ -23,6 +23,8 @@ _CONFIGURATION = "triton-inference-server/server docs/user_guide/model_configura
 _FROM_CLIENT = ("image_url", "image_url_input", "lora_path", "lora_ckpt_source")
 _ENVIRONMENT = "EXECUTION_ENV_PATH"
 _PLAIN_PATH = re.compile(r"(?:\$\$TRITON_MODEL_DIRECTORY)?[A-Za-z0-9._/-]+")
+_VERSION = re.compile(r"[1-9][0-9]*")
+"""Triton ignores directories whose names start with 0."""
 _KIND_AUTO, _KIND_GPU, _KIND_CPU = 0, 1, 2
 _OUR_SETTINGS = "engine.json"
 
@@ -35,7 +37,9 @@ def _name(model: ModelDirectory) -> Iterator[RepositoryProblem]:
 
 
 def _versions(model: ModelDirectory) -> Iterator[RepositoryProblem]:
-    present = {child.name for child in model.place.iterdir() if child.is_dir() and child.name.isdecimal()}
+    present = {
+        child.name for child in model.place.iterdir() if child.is_dir() and _VERSION.fullmatch(child.name)
+    }
     if not present:
         message = f"{model.place.name} has no version directory"
         yield model.problem("triton-version-missing", message, f"make {model.place.name}/1")
@@ -58,10 +62,14 @@ def _tensors(model: ModelDirectory) -> Iterator[RepositoryProblem]:
         if not items:
             yield model.problem("triton-tensor-list", f"the model has no {kind}", f"list every {kind}")
         for name, count in Counter(item.name for item in items).items():
-            if count > 1:
+            if name and count > 1:
                 message = f"{kind} {name} stands there {count} times"
                 yield model.problem("triton-tensor-list", message, "keep one of them", near=f'"{name}"')
         for item in items:
+            if not item.name:
+                message = f"one {kind} has no name"
+                yield model.problem("triton-tensor-incomplete", message, "give it a name", near=kind)
+                continue
             if not item.data_type:
                 message = f"{kind} {item.name} has no data_type"
                 hint = "write its type, for example data_type: TYPE_STRING"
@@ -154,7 +162,7 @@ def _streaming(model: ModelDirectory) -> Iterator[RepositoryProblem]:
 
 
 def _split(model: ModelDirectory) -> bool:
-    return model.settings.get("triton_config.decoupled") is True
+    return str(model.settings.get("triton_config.decoupled")).lower() == "true"
 
 
 def _new_fields(model: ModelDirectory) -> Iterator[RepositoryProblem]:

@@ -29,6 +29,8 @@ MANDATORY = frozenset(
 def template_problems(place: Path) -> Iterator[RepositoryProblem]:
     """Everything left over of a template in one model directory."""
     file = place / CONFIG
+    if not file.is_file():  # opening a pipe would wait for ever
+        return
     try:
         with file.open("rb") as stream:
             lines = stream.read(_MAX_BYTES).decode().splitlines()
