@@ -59,8 +59,17 @@ class Finding(NamedTuple):
         place = f"{self.file}{position}: " if self.file else ""
         path = f"{self.path}: " if self.path else ""
         message = self.message.rstrip(".")
-        hint = f" {self.hint.rstrip('.')}." if self.hint else ""
-        return f"{place}{path}{message}.{hint}"
+        hint = f" {self.hint[:1].upper()}{self.hint[1:].rstrip('.')}." if self.hint else ""
+        return _printable(f"{place}{path}{message}.{hint}")
+
+
+def _printable(text: str) -> str:
+    """What a terminal could take for a command or for another order of the text is written as an escape."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
+    )
 
 
 class RecipeError(BwdeployError):

@@ -251,7 +251,7 @@ FIRES = (
         "layout.tp",
         "feed-forward width 8000 over 8 ranks is 1000 each, not a multiple of 16: the kernels would pad",
         "warning",
-        hint="Cut it into 1, 2, 4 parts by tp and ep",
+        hint="Cut it over 1 or 2 or 4 ranks by tp and ep",
         config=LLAMA_ODD_WIDTH,
     ),
     Fires(

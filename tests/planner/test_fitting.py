@@ -116,7 +116,7 @@ def test_a_share_of_a_width_is_a_multiple_of_the_scale_block() -> None:
     assert one.message == (
         "feed-forward width 8000 over 8 ranks is 1000 each, not a multiple of 32: the kernels would pad"
     )
-    assert one.hint == "cut it into 1, 2 parts by tp and ep"
+    assert one.hint == "cut it over 1 or 2 ranks by tp and ep"
     assert "block-width" not in found(dense(width=1000 * 8), layout(8), block=None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from bwdeploy.planner.memory.quantization import plan_quantization
 from bwdeploy.report.memory import memory_json, memory_lines, quantization_json, quantization_lines
@@ -16,7 +17,7 @@ def test_gpus_that_are_alike_are_shown_once() -> None:
     layout = {"gpu": "B200", "gpus_per_node": 8, "tp": 8, "ep": 8}
     lines = list(memory_lines(planned(R1, layout=layout, speculative={"method": "mtp"})))
     assert lines[0].startswith("8 GPUs, each ")
-    labels = [line.split("  ")[1] for line in lines if line.startswith("  ")]
+    labels = [line.split("  ")[1] for line in lines if re.match(r"  \S", line)]
     assert labels == ["weights", "draft", "KV cache", "activations", "CUDA graphs", "NCCL", "runtime"]
     assert "70,272 bytes of KV cache for each token" in "\n".join(lines)
 

@@ -18,6 +18,7 @@ from bwdeploy import __version__
 from bwdeploy.cli.output import print_json
 from bwdeploy.errors import BUG_EXIT_CODE, BwdeployError, InterruptedBuild, RecipeError, ToolError
 
+_AFTER_CTRL_C = "Run the same command again: finished stages are kept"
 VERBS = {
     "recipes": "shipped",
     "schema": "shipped",
@@ -84,9 +85,7 @@ def main() -> int:
         typer.echo(f"error: {error.format_message()} See `{command} --help`.", err=True)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _told(
-            InterruptedBuild("interrupted", hint="Run the same command again: finished stages are kept")
-        )
+        status = InterruptedBuild.exit_code
     except BwdeployError as error:
         return _told(error)
     except BrokenPipeError:
@@ -95,6 +94,8 @@ def main() -> int:
         traceback.print_exc()
         typer.echo("This is a bug of bwdeploy; please report it with the lines above.", err=True)
         return BUG_EXIT_CODE
+    if status == InterruptedBuild.exit_code:  # typer answers Ctrl-C with this status and says nothing
+        return _told(InterruptedBuild("interrupted", hint=_AFTER_CTRL_C))
     return status if isinstance(status, int) else 0
 
 

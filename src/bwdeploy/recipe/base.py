@@ -6,6 +6,8 @@ stranger's recipe can name no file outside its own folder.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bwdeploy.errors import RecipeError
@@ -16,7 +18,6 @@ from bwdeploy.recipe.shorthand import with_words_written_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bwdeploy.errors import Finding
     from bwdeploy.recipe.document import Document
@@ -80,10 +81,12 @@ def _next_base(files: list[Path], layer: Layer) -> Path | None:
         raise problem(f"the bases form a circle: {chain}", "remove one of these base: lines")
     if len(files) > MAX_BASES:
         raise problem(f"more than {MAX_BASES} bases on top of each other", "flatten some of them")
-    return _must_be_file(base, name, problem)
+    _must_be_file(base, name, problem)
+    # Messages name it as the recipe does; that it lies where it may is known of the resolved path.
+    return Path(os.path.normpath(files[-1].parent / name))
 
 
-def _must_be_file(base: Path, name: str, problem: Callable[[str, str], RecipeError]) -> Path:
+def _must_be_file(base: Path, name: str, problem: Callable[[str, str], RecipeError]) -> None:
     try:
         is_file = base.is_file()
     except (OSError, ValueError) as error:
@@ -93,7 +96,6 @@ def _must_be_file(base: Path, name: str, problem: Callable[[str, str], RecipeErr
             f"there is no file {name!r} beside this recipe",
             "check the path; it starts at this file's directory",
         )
-    return base
 
 
 def _finding(layer: Layer, message: str, hint: str) -> Finding:

@@ -5,6 +5,7 @@ GPUs that are alike are shown once. What is a bound, an assumption or a choice i
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 _GIB = 2**30
 _GB = 10**9
 _LABEL = 14
+_TIE = "\N{NO-BREAK SPACE}"
+_ROLES_INDENT = _LABEL + 13
+_ROLES_WIDTH = 68
+"""What is left of 110 columns beside the label and the figure."""
 
 
 def memory_json(memory: MemoryPlan) -> dict[str, Any]:
@@ -95,7 +100,9 @@ def _gpu_heading(gpu: GpuMemory, count: int) -> str:
 
 
 def _gpu_table(gpu: GpuMemory, memory: MemoryPlan) -> Iterator[str]:
-    yield _row("weights", gpu.weights_bytes, _roles(gpu))
+    first, *rest = (line.replace(_TIE, " ") for line in textwrap.wrap(_roles(gpu), _ROLES_WIDTH))
+    yield _row("weights", gpu.weights_bytes, first)
+    yield from (" " * _ROLES_INDENT + line for line in rest)
     if gpu.draft_bytes:
         yield _row("draft", gpu.draft_bytes, "")
     if gpu.kv_bytes:
@@ -104,7 +111,7 @@ def _gpu_table(gpu: GpuMemory, memory: MemoryPlan) -> Iterator[str]:
         yield _row("KV cache", cache, f"{memory.kv_format}; {full}")
     yield _row("activations", gpu.activation_bytes, "bound of the widest moment of a full step")
     if gpu.cuda_graph_bytes:
-        yield _row("CUDA graphs", gpu.cuda_graph_bytes, f"at most; {memory.cuda_graphs} graphs")
+        yield _row("CUDA graphs", gpu.cuda_graph_bytes, f"at most; {_counted(memory.cuda_graphs, 'graph')}")
     if gpu.communication_bytes:
         yield _row("NCCL", gpu.communication_bytes, "")
     if gpu.runtime_bytes:
@@ -114,7 +121,7 @@ def _gpu_table(gpu: GpuMemory, memory: MemoryPlan) -> Iterator[str]:
 def _roles(gpu: GpuMemory) -> str:
     """The largest module classes first."""
     rows = sorted(gpu.by_role, key=lambda row: -row.bytes)
-    return ", ".join(f"{row.role} {row.format} {row.bytes / _GIB:.2f}" for row in rows)
+    return ", ".join(f"{row.role}{_TIE}{row.format}{_TIE}{row.bytes / _GIB:.2f}" for row in rows)
 
 
 def _room(memory: MemoryPlan) -> Iterator[str]:
@@ -141,6 +148,10 @@ def _mode_text(mode: Mode) -> str:
 
 def _row(label: str, size: int, text: str) -> str:
     return f"  {label:<{_LABEL}} {size / _GIB:>9.2f}  {text}".rstrip()
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _gib(size: int) -> str:

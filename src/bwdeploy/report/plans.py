@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bwdeploy.report.memory import memory_json, memory_lines, quantization_json, quantization_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bwdeploy.build import Needs
     from bwdeploy.model.shape import ModelShape
@@ -44,7 +44,7 @@ def plan_text(plan: Plan, needs: Needs, *, why: bool) -> str:
         if why:
             lines.append(f"  {'':<11} {planned.why}")
     if needs.model.shape is not None:
-        lines += _titled("model", (_model_text(needs.model.shape),))
+        lines += _titled("model", _model_lines(needs.model.shape))
     lines += _titled("memory", memory_lines(needs.memory) if needs.memory else (_UNKNOWN,))
     if needs.quantization is not None:
         lines += _titled("quantizing", quantization_lines(needs.quantization))
@@ -69,11 +69,12 @@ def _model_json(shape: ModelShape) -> dict[str, Any]:
     }
 
 
-def _model_text(shape: ModelShape) -> str:
+def _model_lines(shape: ModelShape) -> Iterator[str]:
     """Parameters, and how many of them a token meets when that is fewer; where they were read."""
     words = [f"{shape.parameters:,} parameters"]
     if shape.active_parameters < shape.parameters:
         words.append(f"{shape.active_parameters:,} of them for each token")
     if shape.mtp_parameters:
         words.append(f"{shape.mtp_parameters:,} more for multi-token prediction")
-    return f"{', '.join(words)} ({shape.architecture}, {shape.origin})"
+    yield ", ".join(words)
+    yield f"{shape.architecture}, {shape.origin}"

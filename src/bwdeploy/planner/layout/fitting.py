@@ -102,7 +102,9 @@ def _of_ranks(layout: Layout, args: LayoutArgs) -> Iterator[Conflict]:
             f"tp {layout.tp} · pp {layout.pp}{cp} = {ranks} ranks, "
             f"but nodes {layout.nodes} · gpus_per_node {layout.gpus_per_node} = {gpus} GPUs"
         )
-        yield Conflict("world-size", ("layout",), message, "make the two products equal")
+        others = layout.pp * args.cp
+        fitting = f"set layout.tp: {gpus // others}, or " if gpus % others == 0 else ""
+        yield Conflict("world-size", ("layout",), message, f"{fitting}use {ranks} GPUs")
     if layout.tp % layout.ep:
         message = f"ep {layout.ep} does not divide tp {layout.tp}"
         yield Conflict("ep-divides-tp", ("layout", "ep"), message, _choose(divisors(layout.tp)))
@@ -213,7 +215,7 @@ def _of_blocks(shape: ModelShape, layout: Layout, args: LayoutArgs, block: int |
             f" not a multiple of {block}: the kernels would pad"
         )
         fits = [str(count) for count in divisors(ranks) if width / count % block == 0]
-        hint = f"cut it into {', '.join(fits)} parts by tp and ep" if fits else "choose another format"
+        hint = f"cut it over {' or '.join(fits)} ranks by tp and ep" if fits else "choose another format"
         yield Conflict("block-width", path, message, hint, "warning")
         return
 

@@ -16,7 +16,7 @@ from bwdeploy.planner.memory.activations import (
     graph_bytes_limit,
 )
 from bwdeploy.planner.memory.kv_cache import cached_layers, request_bytes
-from bwdeploy.planner.memory.settings import kv_settings
+from bwdeploy.planner.memory.settings import expert_slots, kv_settings
 from bwdeploy.planner.memory.sharding import layers_held, share
 from bwdeploy.planner.weights.storage import gpu_bytes
 
@@ -163,7 +163,7 @@ def _bytes_on(recipe: Recipe, shape: ModelShape, part: StoredWeight, stage: Stag
     held = layers_held(part.weight, stage)
     if not held:
         return 0
-    mine = share(part.weight, shape=shape, layout=recipe.layout)
+    mine = share(part.weight, shape=shape, layout=recipe.layout, slots=expert_slots(recipe))
     return gpu_bytes(part.storage, mine.rows, mine.columns) * mine.copies * held
 
 

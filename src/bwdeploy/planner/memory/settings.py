@@ -98,6 +98,12 @@ def moe_token_limit(recipe: Recipe) -> int | None:
     return _count(_section(recipe.engine.llm_args, "moe_config").get("max_num_tokens"))
 
 
+def expert_slots(recipe: Recipe) -> int | None:
+    """`moe_config.load_balancer.num_slots`: experts held over all ranks, busy ones several times."""
+    balancer = _section(_section(recipe.engine.llm_args, "moe_config"), "load_balancer")
+    return _count(balancer.get("num_slots"))
+
+
 def pipeline_partition(recipe: Recipe) -> tuple[int, ...] | None:
     """`pp_partition`: layers of each pipeline stage."""
     given = recipe.engine.llm_args.get("pp_partition")

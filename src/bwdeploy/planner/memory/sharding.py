@@ -75,13 +75,13 @@ def layers_held(weight: Weight, stage: Stage) -> int:
     return int(stage.is_last if at_the_end else stage.is_first)
 
 
-def share(weight: Weight, *, shape: ModelShape, layout: Layout) -> Share:
-    """The share of one GPU in each tensor of a group."""
+def share(weight: Weight, *, shape: ModelShape, layout: Layout, slots: int | None = None) -> Share:
+    """The share of one GPU in each tensor of a group; `slots` as `settings.expert_slots`."""
     copies = weight.copies
     ways = attention_ways(layout)
     if weight.role == "expert" or (weight.copies > 1 and weight.role == "bias"):
         ways = max(1, layout.tp // layout.ep)
-        copies = -(-weight.copies // layout.ep)
+        copies = -(-max(weight.copies, slots or 0) // layout.ep)
     elif weight.role == "embedding":
         ways = 1 if shape.model_type in _WHOLE_EMBEDDING else ways
     elif weight.role == "vision":
