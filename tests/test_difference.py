@@ -19,26 +19,16 @@ from bwdeploy.errors import RecipeError, StoreError
 from bwdeploy.pipeline.output import MANIFEST, MANIFEST_SCHEMA
 from bwdeploy.recipe.load import load_recipes
 from bwdeploy.report.difference import difference_json, difference_text
+from tests.checks.model_configs import SMALL_LLAMA
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
 Data = dict[str, Any]
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "model" / "config.json").write_text(json.dumps(SMALL_LLAMA))
     return tmp_path
 
 

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from tests.checks.cases import Fires, Silent
+from tests.checks.model_configs import SMALL_LLAMA
 
 TRT = "engine.backend=tensorrt"
 GPT_OSS = "model.source=hf://openai/gpt-oss-120b@0123456789abcdef0123456789abcdef01234567"
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
-AWQ = {**LLAMA, "quantization_config": {"quant_algo": "W4A16_AWQ", "quant_method": "awq"}}
+AWQ = {**SMALL_LLAMA, "quantization_config": {"quant_algo": "W4A16_AWQ", "quant_method": "awq"}}
 MIXTRAL = {
-    **LLAMA,
+    **SMALL_LLAMA,
     "architectures": ["MixtralForCausalLM"],
     "model_type": "mixtral",
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
 }
-QWEN = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+QWEN = {**SMALL_LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 
 FIRES = (
     Fires(

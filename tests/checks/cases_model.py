@@ -5,25 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tests.checks.cases import Fires, Silent
+from tests.checks.model_configs import SMALL_LLAMA
 
-LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
 _COMPARE = "Compare with the config.json that the model's publisher ships"
 _SOURCE = "model.source"
 
 
 def llama(**changes: Any) -> dict[str, Any]:
     """The small Llama with other keys; None takes one away."""
-    return {key: value for key, value in (LLAMA | changes).items() if value is not None}
+    return {key: value for key, value in (SMALL_LLAMA | changes).items() if value is not None}
 
 
 def impossible(config: dict[str, Any], message: str) -> Fires:

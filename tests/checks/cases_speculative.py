@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from tests.checks.cases import Fires, Silent
+from tests.checks.model_configs import SMALL_LLAMA
 
 EAGLE = "speculative={method: eagle3, draft: 'hf://a/b@0123456789abcdef0123456789abcdef01234567'}"
 V13 = "engine.tensorrt_llm='1.3.0rc20'"
 TRT = "engine.backend=tensorrt"
 R1 = "model.source=hf://deepseek-ai/DeepSeek-R1@0123456789abcdef0123456789abcdef01234567"
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
-HYBRID = {**LLAMA, "mamba_num_heads": 64}
-OTHER_MTP_KEY = {**LLAMA, "mtp_num_hidden_layers": 1}
+HYBRID = {**SMALL_LLAMA, "mamba_num_heads": 64}
+OTHER_MTP_KEY = {**SMALL_LLAMA, "mtp_num_hidden_layers": 1}
 
 FIRES = (
     Fires(

@@ -89,3 +89,7 @@ def quantized(config: dict[str, Any], **said: Any) -> dict[str, Any]:
 def modelopt(config: dict[str, Any], algorithm: str, **more: Any) -> dict[str, Any]:
     """`config` of a checkpoint that ModelOpt wrote."""
     return quantized(config, quant_method="modelopt", quant_algo=algorithm, **more)
+
+
+SMALL_LLAMA: dict[str, Any] = {**LLAMA, "num_hidden_layers": 16, "vocab_size": 128256}
+"""The model of the test recipe unless a row brings another."""

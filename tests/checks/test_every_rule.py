@@ -14,6 +14,7 @@ from bwdeploy.checks import all_rules, check
 from bwdeploy.errors import Finding
 from bwdeploy.recipe.load import load_recipes
 from tests.checks.cases import Fires, Silent
+from tests.checks.model_configs import SMALL_LLAMA
 
 THEMES = [
     import_module(f"tests.checks.{file.stem}") for file in sorted(Path(__file__).parent.glob("cases_*.py"))
@@ -27,17 +28,6 @@ name: tiny
 model: {source: file://model}
 quantize: {format: nvfp4}
 """
-SMALL_LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
 
 OF_THE_MACHINE = {"engine-version-installed"}
 """No recipe alone fires them; `test_installed_version` does."""
