@@ -33,6 +33,14 @@ FIRES = (
     ),
     Fires(
         "layout-auto-impossible",
+        ("layout=auto", "model.source=hf://org/name@0123456789abcdef0123456789abcdef01234567"),
+        "layout.auto",
+        "no layout can be chosen: the model's shape is not known on this machine, or it is no language model",
+        hint="Fetch its configuration: `hf download org/name config.json --revision "
+        "0123456789abcdef0123456789abcdef01234567`; or write tp, pp and ep yourself",
+    ),
+    Fires(
+        "layout-auto-impossible",
         ("layout={auto: latency, gpu: RTX5090, gpus_per_node: 1}", "engine.max_seq_len=16777216"),
         "layout.auto",
         "no layout can be chosen: the model does not fit these GPUs in any layout",

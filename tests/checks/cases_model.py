@@ -20,7 +20,38 @@ def impossible(config: dict[str, Any], message: str) -> Fires:
     return Fires("model-config-impossible", (), _SOURCE, message, hint=_COMPARE, config=config)
 
 
+_HUB = "model.source=hf://org/name@0123456789abcdef0123456789abcdef01234567"
+_FLUX = {
+    "_class_name": "FluxTransformer2DModel",
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "in_channels": 64,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "guidance_embeds": True,
+}
+
 FIRES = (
+    Fires(
+        "model-not-here",
+        (_HUB,),
+        _SOURCE,
+        "its configuration is not on this machine: layers, memory and layout are not looked at",
+        "info",
+        "Fetch its configuration: `hf download org/name config.json --revision "
+        "0123456789abcdef0123456789abcdef01234567`",
+    ),
+    Fires(
+        "model-diffusion",
+        (),
+        _SOURCE,
+        "FluxTransformer2DModel makes pictures: its memory is planned, nothing of it is built",
+        "warning",
+        "Use `bwdeploy plan`; NVIDIA/TensorRT demo/Diffusion builds and runs such pipelines",
+        config=_FLUX,
+    ),
     Fires(
         "model-config-unreadable",
         (),
@@ -105,6 +136,9 @@ FIRES = (
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 SILENT = (
+    Silent("model-not-here", ("model.source=hf://meta-llama/Llama-3.1-8B-Instruct@main",)),
+    Silent("model-not-here", ()),
+    Silent("model-diffusion", ()),
     Silent("model-config-unreadable", (), config=llama(padding=" " * (3 * 2**20))),
     Silent("model-config-incomplete", ()),
     Silent("model-config-incomplete", (), config=llama(architectures=None)),

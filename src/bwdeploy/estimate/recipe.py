@@ -10,7 +10,7 @@ from bwdeploy.estimate.expectations import compare, load_of
 from bwdeploy.estimate.figures import Estimate, EstimateRequest
 from bwdeploy.estimate.points import Subject, choose_method, points_of
 from bwdeploy.facts.gpus import find_gpu
-from bwdeploy.model.describe import describe_model
+from bwdeploy.model.describe import describe_model, way_to_know
 from bwdeploy.planner.memory import plan_memory
 from bwdeploy.planner.speed.roofline import Load
 from bwdeploy.planner.speed.slow_settings import settings_against
@@ -38,7 +38,7 @@ def estimate_recipe(recipe: Recipe, request: EstimateRequest) -> Estimate:
         ToolError: aiconfigurator was asked for and failed.
     """
     described = describe_model(recipe)
-    gpu, shape = _gpu(recipe), _shape(described)
+    gpu, shape = _gpu(recipe), _shape(described, recipe.model.source)
     work = recipe_work(recipe, shape, described.quantization)
     python, why = choose_method(recipe, described, gpu, request)
     load = _load(recipe, request)
@@ -80,7 +80,7 @@ def _gpu(recipe: Recipe) -> Gpu:
     return gpu
 
 
-def _shape(described: DescribedModel) -> ModelShape:
+def _shape(described: DescribedModel, source: str) -> ModelShape:
     if described.shape is not None and described.shape.kind == "decoder":
         return described.shape
     if described.problem is not None:
@@ -88,7 +88,7 @@ def _shape(described: DescribedModel) -> ModelShape:
     raise _unusable(
         "model.source",
         "the model's shape is not known on this machine, or it is no language model",
-        "Run `bwdeploy build RECIPE --until source` first, or name a local directory",
+        way_to_know(source),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.recipe.schema import Recipe
 
-__all__ = ["DescribedModel", "ModelProblem", "describe_model", "describe_source"]
+__all__ = ["DescribedModel", "ModelProblem", "describe_model", "describe_source", "way_to_know"]
 
 _MAX_REMEMBERED = 64
 _CONFIGS = ("config.json", "hf_quant_config.json", "transformer/config.json")
@@ -63,6 +63,16 @@ def describe_source(source: str) -> DescribedModel:
             _remembered.clear()
         found = _remembered[key] = _describe(source, place)
     return found
+
+
+def way_to_know(source: str) -> str:
+    """The next step for somebody whose model is not known on this machine."""
+    scheme, _, rest = source.partition("://")
+    if scheme != "hf":
+        return "put the config.json of the model beside it"
+    repository, _, revision = rest.partition("@")
+    pinned = f" --revision {revision}" if revision else ""
+    return f"fetch its configuration: `hf download {repository} config.json{pinned}`"
 
 
 def _times(place: Path | None) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.model.describe import way_to_know
 from bwdeploy.report.memory import memory_json, memory_lines, quantization_json, quantization_lines
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from bwdeploy.build import Needs
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.pipeline.plan import Plan
-
-_UNKNOWN = "not computed: the model's shape is not known; it is once its config.json is on this machine"
 
 
 def plan_json(plan: Plan, needs: Needs) -> dict[str, Any]:
@@ -45,10 +44,14 @@ def plan_text(plan: Plan, needs: Needs, *, why: bool) -> str:
             lines.append(f"  {'':<11} {planned.why}")
     if needs.model.shape is not None:
         lines += _titled("model", _model_lines(needs.model.shape))
-    lines += _titled("memory", memory_lines(needs.memory) if needs.memory else (_UNKNOWN,))
+    lines += _titled("memory", memory_lines(needs.memory) if needs.memory else (_unknown(plan),))
     if needs.quantization is not None:
         lines += _titled("quantizing", quantization_lines(needs.quantization))
     return "\n".join(lines)
+
+
+def _unknown(plan: Plan) -> str:
+    return f"not computed: the model's shape is not known here; {way_to_know(plan.recipe.model.source)}"
 
 
 def _titled(title: str, lines: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.model.describe import way_to_know
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ def _impossible(subject: Subject) -> Iterator[Problem]:
         hint = (
             f"`bwdeploy plan --suggest {subject.suggestion.goal}` says why; or write tp, pp and ep yourself"
         )
+        if subject.shape is None and subject.model.problem is None:
+            hint = f"{way_to_know(subject.recipe.model.source)}; or write tp, pp and ep yourself"
         yield Problem(_PATH, message, hint)
 
 

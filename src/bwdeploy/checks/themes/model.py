@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.model.describe import way_to_know
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,22 @@ def _of_kind(*kinds: str) -> Callable[[Subject], Iterator[Problem]]:
             yield Problem(_SOURCE, problem.message, problem.hint)
 
     return find
+
+
+def _not_here(subject: Subject) -> Iterator[Problem]:
+    model, source = subject.model, subject.recipe.model.source
+    if model.shape is None and model.problem is None and source.startswith("hf://"):
+        message = "its configuration is not on this machine: layers, memory and layout are not looked at"
+        yield Problem(_SOURCE, message, way_to_know(source))
+
+
+def _diffusion(subject: Subject) -> Iterator[Problem]:
+    if subject.shape is not None and subject.shape.kind == "diffusion":
+        message = (
+            f"{subject.shape.architecture} makes pictures: its memory is planned, nothing of it is built"
+        )
+        hint = "use `bwdeploy plan`; NVIDIA/TensorRT demo/Diffusion builds and runs such pipelines"
+        yield Problem(_SOURCE, message, hint)
 
 
 def _assumed(subject: Subject) -> Iterator[Problem]:
@@ -85,6 +102,21 @@ RULES: tuple[Rule, ...] = (
         find=_of_kind("not-a-language-model"),
         source="tensorrt_llm/_torch/models/modeling_auto.py",
         why="The LLM API serves decoder-only models: an encoder, or one with a decoder, is refused at start.",
+    ),
+    Rule(
+        id="model-not-here",
+        severity="info",
+        summary="a hub model of which nothing is known on this machine",
+        find=_not_here,
+        why="Most problems that cost hours show only beside the model's own sizes.",
+    ),
+    Rule(
+        id="model-diffusion",
+        severity="warning",
+        summary="a diffusion transformer",
+        find=_diffusion,
+        source="https://github.com/NVIDIA/TensorRT/tree/main/demo/Diffusion",
+        why="The LLM API serves models that write text; the build stops where it looks for a tokenizer.",
     ),
     Rule(
         id="model-unknown",
