@@ -3,7 +3,7 @@
     python -m benchmarks.cli_startup
 
 Each command runs `RUNS` times, interleaved with the baseline; the median counts. Then `check` runs on every
-shipped recipe, `RUNS_OF_EACH` times each beside as many bare imports.
+shipped recipe, `RUNS_OF_EACH` times each beside as many bare imports; there the fastest counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.results import write_result
 
 RUNS = 11
-RUNS_OF_EACH = 7
+RUNS_OF_EACH = 11
 RECIPES = Path(__file__).parents[1] / "recipes"
 RECIPE = RECIPES / "smollm2-135m-nvfp4.yaml"
 BARE = [sys.executable, "-c", "import pydantic, typer, rich"]
@@ -67,8 +67,8 @@ def _ratio_of_check(recipe: Path) -> float:
     command = [sys.executable, "-m", "bwdeploy", "check", str(recipe)]
     seconds(command)
     pairs = [(seconds(BARE), seconds(command)) for _ in range(RUNS_OF_EACH)]
-    bare = statistics.median(pair[0] for pair in pairs)
-    return round(statistics.median(pair[1] for pair in pairs) / bare, 2)
+    # The fastest of each: what other programs of the machine add is never negative.
+    return round(min(pair[1] for pair in pairs) / min(pair[0] for pair in pairs), 2)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ THEMES = (
     Theme("layout"),
     Theme("auto_layout", lambda recipe: recipe.layout.auto is not None),
     Theme("moe"),
-    Theme("memory"),
+    Theme("memory", lambda recipe: recipe.layout.gpu is not None),
     Theme("engine"),
     Theme(
         "build_flags", lambda recipe: bool(recipe.engine.build_flags) or recipe.engine.backend == "tensorrt"

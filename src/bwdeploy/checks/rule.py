@@ -9,7 +9,6 @@ from bwdeploy.facts.gpus import Gpu, find_gpu
 from bwdeploy.facts.llm_args import LlmArgsSchema, llm_args_schema
 from bwdeploy.facts.speculation import completed_arguments
 from bwdeploy.model.describe import DescribedModel, describe_model
-from bwdeploy.planner.memory import MemoryPlan, plan_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from bwdeploy.errors import Severity
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.planner.layout.suggest import Suggestion
+    from bwdeploy.planner.memory import MemoryPlan
     from bwdeploy.recipe.places import KeyPath
     from bwdeploy.recipe.schema import Recipe
 
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
     model: DescribedModel
     """What is known of the model without fetching anything."""
     memory: MemoryPlan | None
-    """None while the shape is not known, or when the layout cannot hold the model at all."""
+    """None without a GPU, while the shape is not known, or when the layout cannot hold the model at all."""
     suggestion: Suggestion | None
     """What `layout.auto` was answered with; `recipe` already has the chosen layout."""
 
@@ -89,9 +89,17 @@ def subject_of(recipe: Recipe) -> Subject:
             completed_arguments(engine.llm_args, recipe.speculative, engine.tensorrt_llm),
         ),
         model=model,
-        memory=plan_memory(recipe, model),
+        memory=_memory(recipe, model),
         suggestion=suggestion,
     )
+
+
+def _memory(recipe: Recipe, model: DescribedModel) -> MemoryPlan | None:
+    if recipe.layout.gpu is None:
+        return None
+    from bwdeploy.planner.memory import plan_memory  # noqa: PLC0415 - no memory to compare with, no planner
+
+    return plan_memory(recipe, model)
 
 
 def _suggestion(recipe: Recipe, model: DescribedModel) -> Suggestion | None:

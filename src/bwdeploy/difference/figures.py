@@ -13,6 +13,7 @@ from bwdeploy.checks.rule import subject_of
 from bwdeploy.errors import RecipeError
 from bwdeploy.estimate.figures import EstimateRequest
 from bwdeploy.estimate.recipe import estimate_recipe
+from bwdeploy.planner.memory import plan_memory
 from bwdeploy.planner.speed.roofline import BAND
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _range(value: float) -> Range:
 def _memory_figures(side: Side) -> Figures | str:
     """Figures by name and unit, or why there are none."""
     subject = subject_of(side.loaded.recipe)
-    memory = subject.memory
+    memory = plan_memory(subject.recipe, subject.model)
     if memory is None:
         problem = subject.model.problem
         return problem.message if problem else "the model's shape is not known on this machine"

@@ -12,7 +12,6 @@ from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.base import with_bases
 from bwdeploy.recipe.document import read_document
 from bwdeploy.recipe.findings import finding_at, in_reading_order
-from bwdeploy.recipe.matrix import expand
 from bwdeploy.recipe.overrides import apply_overrides, parse_overrides
 from bwdeploy.recipe.places import dotted
 from bwdeploy.recipe.uris import resolve_file_uris
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.errors import Severity
+    from bwdeploy.recipe.layers import Layer
+    from bwdeploy.recipe.overrides import Override
     from bwdeploy.recipe.places import KeyPath, Places
     from bwdeploy.recipe.schema import Recipe
 
@@ -66,7 +67,7 @@ def load_recipes(path: Path, *, overrides: Sequence[str] = ()) -> tuple[LoadedRe
     later = [override for override in parsed if override.path != ("name",)]
     loaded: list[LoadedRecipe] = []
     findings: list[Finding] = []
-    for build in expand(layer, parsed):
+    for build in _builds(layer, parsed):
         # Again, since a value of the matrix may have covered an override.
         final = apply_overrides(build, later).copied()
         resolve_file_uris(final)
@@ -88,3 +89,11 @@ def load_recipes(path: Path, *, overrides: Sequence[str] = ()) -> tuple[LoadedRe
     if findings:
         raise RecipeError(in_reading_order(findings))
     return tuple(loaded)
+
+
+def _builds(layer: Layer, overrides: Sequence[Override]) -> Sequence[Layer]:
+    if "matrix" not in layer.data:
+        return (layer,)
+    from bwdeploy.recipe.matrix import expand  # noqa: PLC0415 - few recipes have one
+
+    return expand(layer, overrides)

@@ -42,15 +42,13 @@ class _Choice(NamedTuple):
 
 
 def expand(layer: Layer, overrides: Iterable[Override]) -> list[Layer]:
-    """The builds that `layer` stands for; one that is just `layer` when it has no matrix.
+    """The builds that `layer`, which has a matrix, stands for.
 
     An override of exactly an axis keeps that axis at the one value.
 
     Raises:
         RecipeError: an axis is not a path or has no values, too many builds, or two of the same name.
     """
-    if "matrix" not in layer.data:
-        return [layer]
     axes = _axes(layer, {override.path: override.value for override in overrides})
     plain = Layer({key: value for key, value in layer.data.items() if key != "matrix"}, layer.places)
     count = 1

@@ -169,7 +169,11 @@ def _candidates(weight: Weight, pattern: str) -> Iterable[int]:
 @lru_cache(maxsize=512)
 def _numbers_from(digits: str) -> frozenset[int]:
     """Layer numbers that begin with these digits."""
-    return frozenset(number for number in range(MAX_LAYERS + 1) if str(number).startswith(digits))
+    number = int(digits)
+    if str(number) != digits or not number:
+        return frozenset((number,) if digits == "0" else ())
+    longer = (range(number * 10**more, (number + 1) * 10**more) for more in range(len(str(MAX_LAYERS))))
+    return frozenset(one for some in longer for one in some if one <= MAX_LAYERS)
 
 
 def matches(name: str, pattern: str) -> bool:
