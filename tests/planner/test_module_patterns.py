@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bwdeploy.model.shape import Weight
-from bwdeploy.planner.weights.module_patterns import ModuleList, split_group
+from bwdeploy.planner.weights.module_patterns import ModuleList, matches, split_group
 
 LAYERS = (0, 1, 5, 10, 12, 55)
 GROUPS = (
@@ -72,3 +72,8 @@ def test_a_list_covers_what_one_of_its_entries_covers(entries: list[str], weight
 def test_entries_of_experts(entry: str, covered: dict[int, int]) -> None:
     found = counted(ModuleList.of([entry]).split(GROUPS[3]))
     assert {layer: count for (layer, verdict), count in found.items() if verdict} == covered
+
+
+@given(name=st.text("ab.", max_size=8), pattern=st.text("ab.*", max_size=7))
+def test_stars_mean_what_fnmatch_says(name: str, pattern: str) -> None:
+    assert matches(name, pattern) == fnmatchcase(name, pattern)

@@ -37,6 +37,10 @@ THEMES = (
     Theme("auto_layout", lambda recipe: recipe.layout.auto is not None),
     Theme("moe"),
     Theme("memory", lambda recipe: recipe.layout.gpu is not None),
+    Theme(
+        "memory_quantization",
+        lambda recipe: recipe.layout.gpu is not None and recipe.quantize.quantizes,
+    ),
     Theme("engine"),
     Theme(
         "build_flags", lambda recipe: bool(recipe.engine.build_flags) or recipe.engine.backend == "tensorrt"

@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
-from bwdeploy.checks.themes.memory_quantization import QUANTIZATION_RULE
-from bwdeploy.planner.memory.remedies import fits, remedies
 from bwdeploy.planner.memory.settings import drafting, kv_settings
 from bwdeploy.planner.weights.prequantized import general_storage
 
@@ -97,7 +95,7 @@ def _cuda_graphs(subject: Subject) -> Iterator[Problem]:
     if memory is None or not _weights_fit(memory) or memory.fullest.kv_pool_bytes is None:
         return
     fullest, limit = memory.fullest, memory.cuda_graph_limit_bytes
-    if fullest.cuda_graph_bytes < limit * _TIGHT_GRAPHS and fits(memory):
+    if fullest.cuda_graph_bytes < limit * _TIGHT_GRAPHS and memory.fits:
         message = (
             f"{memory.cuda_graphs} CUDA graphs may take up to {_gib(limit)}, "
             f"and {_gib(fullest.cuda_graph_bytes)} are left beside the KV cache"
@@ -170,6 +168,8 @@ def _is_fp8(subject: Subject) -> bool:
 
 
 def _remedy_hint(subject: Subject) -> str:
+    from bwdeploy.planner.memory.remedies import remedies  # noqa: PLC0415 - only on the way to a finding
+
     found = remedies(subject.recipe, subject.model)
     if not found:
         return "no tp, pp or format alone makes it fit: choose GPUs with more memory, or combine them"
@@ -246,5 +246,4 @@ RULES = (
         source="https://raw.githubusercontent.com/Niko1221/Strata/master/docs/DGX_SPARK_LINUX.md",
         why="The share of the KV cache is taken from memory that the system and other programs use as well.",
     ),
-    QUANTIZATION_RULE,
 )

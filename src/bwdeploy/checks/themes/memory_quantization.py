@@ -50,13 +50,15 @@ def _gib(size: int) -> str:
     return f"{size / _GIB:,.1f} GiB"
 
 
-QUANTIZATION_RULE = Rule(
-    id="memory-quantization-step",
-    severity="error",
-    summary="the quantization step does not fit the GPUs",
-    find=_quantization_step,
-    source="https://github.com/NVIDIA/Model-Optimizer/issues/177"
-    " · https://github.com/NVIDIA/Model-Optimizer/issues/329",
-    why="Calibration and training hold the unquantized model: they run out of memory long after the "
-    "download, although the quantized model would fit.",
+RULES = (
+    Rule(
+        id="memory-quantization-step",
+        severity="error",
+        summary="the quantization step does not fit the GPUs",
+        find=_quantization_step,
+        source="https://github.com/NVIDIA/Model-Optimizer/issues/177"
+        " · https://github.com/NVIDIA/Model-Optimizer/issues/329",
+        why="Calibration and training hold the unquantized model: they run out of memory long after the "
+        "download, although the quantized model would fit.",
+    ),
 )

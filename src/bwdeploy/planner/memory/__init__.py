@@ -69,6 +69,15 @@ class MemoryPlan(NamedTuple):
         return self.fullest.by_role
 
     @property
+    def fits(self) -> bool:
+        """Whether weights and at least one request have room, or no GPU is named."""
+        if self.max_requests is not None:
+            return self.max_requests > 0
+        return all(
+            gpu.capacity_bytes is None or gpu.fixed_bytes <= gpu.capacity_bytes for gpu in self.per_gpu
+        )
+
+    @property
     def fullest(self) -> GpuMemory:
         """The GPU with the least room for a cache."""
         return max(self.per_gpu, key=lambda gpu: gpu.fixed_bytes)

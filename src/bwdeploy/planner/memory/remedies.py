@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from bwdeploy.model.describe import DescribedModel
     from bwdeploy.model.shape import ModelShape
-    from bwdeploy.planner.memory import MemoryPlan
     from bwdeploy.recipe.schema import Recipe
 
 _MAX_TP = 64
@@ -46,17 +45,10 @@ def remedies(recipe: Recipe, described: DescribedModel) -> tuple[Remedy, ...]:
     return tuple(remedy for remedy in found if remedy is not None)
 
 
-def fits(memory: MemoryPlan) -> bool:
-    """Whether weights and at least one request have room, or no GPU is named."""
-    if memory.max_requests is not None:
-        return memory.max_requests > 0
-    return all(gpu.capacity_bytes is None or gpu.fixed_bytes <= gpu.capacity_bytes for gpu in memory.per_gpu)
-
-
 def _first_that_fits(changes: Iterator[tuple[str, Recipe]], described: DescribedModel) -> Remedy | None:
     for change, changed in changes:
         memory = plan_memory(changed, described)
-        if memory is not None and fits(memory):
+        if memory is not None and memory.fits:
             return Remedy(change, memory.fullest.weights_bytes)
     return None
 

@@ -178,7 +178,25 @@ def _numbers_from(digits: str) -> frozenset[int]:
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a shell-style pattern covers a module name."""
-    return _compiled(pattern).match(name) is not None
+    if "?" in pattern or "[" in pattern:
+        return _compiled(pattern).match(name) is not None
+    return _stars_match(name, pattern.split("*"))
+
+
+def _stars_match(name: str, pieces: list[str]) -> bool:
+    """A pattern with stars only, split at them; compiling it would take longer than all its uses here."""
+    if len(pieces) == 1:
+        return name == pieces[0]
+    first, *middle, last = pieces
+    at, end = len(first), len(name) - len(last)
+    if at > end or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for piece in middle:
+        found = name.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 def _whole_layer(weight: Weight, layer: int, pattern: str) -> bool | None:
