@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.places import KeyPath
     from bwdeploy.recipe.schema import Quantize
 
-CALIBRATING = frozenset({"ptq", "qat", "qad"})
-"""Methods that make a quantized checkpoint out of an unquantized one."""
 _HALF_BYTE, _BYTE = 4, 8
 _KV_BY_BITS = {_HALF_BYTE: "NVFP4", _BYTE: "FP8"}
 _EXPERT = re.compile(r"(^|[.*_])experts?($|[.*_])")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Rule, Subject
+from bwdeploy.facts.formats import format_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +45,6 @@ def architecture_of(subject: Subject) -> str | None:
 
 def algorithm_of(subject: Subject) -> str | None:
     """The quantization algorithm of the checkpoint as TensorRT-LLM names it, None when it is not known."""
-    from bwdeploy.facts.formats import format_table  # noqa: PLC0415 - only recipes with engines need it
-
     quantize, source = subject.recipe.quantize, subject.model.quantization
     if quantize.format is not None:
         return "MIXED_PRECISION" if quantize.overrides else format_table().formats[quantize.format].quant_algo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.arguments import PREFIX, at_least, text_argument
-from bwdeploy.checks.checkpoint_format import CALIBRATING, checkpoint_format
+from bwdeploy.checks.checkpoint_format import checkpoint_format
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import kv_pools
 from bwdeploy.facts.formats import format_table
@@ -78,7 +78,7 @@ def _without_scales(subject: Subject) -> Iterator[Problem]:
         return
     message = "an nvfp4 KV cache needs scales in the checkpoint, and this one carries none"
     hint = "set quantize.kv_cache: nvfp4 and remove dtype here, or write dtype: fp8"
-    if subject.recipe.quantize.method not in CALIBRATING:
+    if not subject.recipe.quantize.quantizes:
         hint = "write dtype: fp8, or quantize the bf16 model with quantize.kv_cache: nvfp4"
     yield Problem(_DTYPE, message, hint)
 
@@ -101,7 +101,7 @@ def _on_engine_backend(subject: Subject) -> Iterator[Problem]:
     if subject.recipe.engine.backend == "tensorrt" and dtype != "auto":
         message = f"the engine backend asserts that dtype is auto, and this is {dtype}"
         hint = "remove it here"
-        if dtype in format_table().kv_cache and subject.recipe.quantize.method in CALIBRATING:
+        if dtype in format_table().kv_cache and subject.recipe.quantize.quantizes:
             hint = f"remove it here and set quantize.kv_cache: {dtype}"
         yield Problem(_DTYPE, message, hint)
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.arguments import MARLIN_SM, at_least, names_marlin
-from bwdeploy.checks.checkpoint_format import CALIBRATING, describe_source, is_moe
+from bwdeploy.checks.checkpoint_format import describe_source, is_moe
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.checks.themes import overrides
 from bwdeploy.facts.algorithms import title_of
@@ -22,7 +22,7 @@ _RECIPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_
 
 def _format_missing(subject: Subject) -> Iterator[Problem]:
     quantize = subject.recipe.quantize
-    if quantize.method in CALIBRATING and quantize.format is None and quantize.recipe is None:
+    if quantize.quantizes and quantize.format is None and quantize.recipe is None:
         message = f"method {quantize.method} needs a format or a ModelOpt recipe"
         yield Problem(
             ("quantize",), message, "add quantize.format, for example nvfp4, or set quantize.method: none"
@@ -38,7 +38,7 @@ def _format_and_recipe(subject: Subject) -> Iterator[Problem]:
 
 def _unused(subject: Subject) -> Iterator[Problem]:
     quantize = subject.recipe.quantize
-    if quantize.method in CALIBRATING:
+    if quantize.quantizes:
         return
     given = {
         "format": quantize.format is not None,
@@ -81,7 +81,7 @@ def _source_and_method(subject: Subject) -> Iterator[Problem]:
 
 def _experts_format_on_dense(subject: Subject) -> Iterator[Problem]:
     quantize, shape = subject.recipe.quantize, subject.shape
-    if quantize.format is None or quantize.method not in CALIBRATING or shape is None or is_moe(shape):
+    if quantize.format is None or not quantize.quantizes or shape is None or is_moe(shape):
         return
     if format_table().formats[quantize.format].modules == "routed experts":
         message = f"{quantize.format} quantizes routed experts only, and {shape.architecture} has none"
@@ -90,7 +90,7 @@ def _experts_format_on_dense(subject: Subject) -> Iterator[Problem]:
 
 def _format_on_gpu(subject: Subject) -> Iterator[Problem]:
     gpu, quantize = subject.gpu, subject.recipe.quantize
-    if gpu is None or quantize.method not in CALIBRATING:
+    if gpu is None or not quantize.quantizes:
         return
     named = [(("quantize", "format"), quantize.format)] if quantize.format else []
     by_override = [
@@ -133,7 +133,7 @@ def _fitting_hint(gpu: Gpu) -> str:
 
 def _gate_bits(subject: Subject) -> Iterator[Problem]:
     quantize, limit = subject.recipe.quantize, subject.recipe.gate.max_bits_per_weight
-    if limit is None or quantize.method not in CALIBRATING or quantize.format is None:
+    if limit is None or not quantize.quantizes or quantize.format is None:
         return
     names = {quantize.format, *(o.format for o in quantize.overrides if o.format != "none")}
     least = min(format_table().formats[name].bits_per_weight for name in names)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.facts.formats import format_table
 from bwdeploy.facts.stacks import (
     last_with_engines,
     modelopt_used,
@@ -40,8 +41,6 @@ def _engines_gone(subject: Subject) -> Iterator[Problem]:
 
 
 def _algorithm_unknown(subject: Subject) -> Iterator[Problem]:
-    from bwdeploy.facts.formats import format_table  # noqa: PLC0415 - dataclasses that few checks need
-
     recipe = subject.recipe
     version, word = parse_version(recipe.engine.tensorrt_llm), recipe.quantize.format
     if recipe.serve.runtime != "tensorrt_llm" or version is None or word is None:

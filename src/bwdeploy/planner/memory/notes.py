@@ -21,7 +21,6 @@ _PIPELINE = (
     "a whole FLUX pipeline for one 1024×1024 image: the transformer, T5-XXL, CLIP-L and the image decoder as "
     "TensorRT engines; the transformer's modulation, the text encoders and the decoder are not quantized"
 )
-_QUANTIZING = frozenset({"ptq", "qat", "qad"})
 
 
 def memory_notes(
@@ -46,11 +45,11 @@ def memory_notes(
 def _format_notes(recipe: Recipe, described: DescribedModel) -> Iterator[str]:
     quantize, said = recipe.quantize, described.quantization
     dtype = described.shape.dtype if described.shape else ""
-    if quantize.method in _QUANTIZING and quantize.format is None:
+    if quantize.quantizes and quantize.format is None:
         yield f"the formats stand in a ModelOpt recipe: counted in {dtype}, an upper bound"
     if quantize.method == "prequantized" and not said:
         yield f"what the source says of its quantization is not on this machine: counted in {dtype}"
-    if quantize.method not in _QUANTIZING and unread_quantization(said):
+    if not quantize.quantizes and unread_quantization(said):
         yield f"the source's quantization is of a kind that is not known here: counted in {dtype}"
 
 

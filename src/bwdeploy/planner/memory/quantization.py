@@ -64,7 +64,7 @@ class QuantizationPlan(NamedTuple):
 def plan_quantization(recipe: Recipe, described: DescribedModel) -> QuantizationPlan | None:
     """The memory of the quantization step; None when there is none, or the shape is not known."""
     shape, method = described.shape, recipe.quantize.method
-    if shape is None or shape.kind == "diffusion" or method not in {"ptq", "qat", "qad"}:
+    if shape is None or shape.kind == "diffusion" or not recipe.quantize.quantizes:
         return None
     capacity = capacity_bytes(recipe)
     step = _Step(recipe, shape)

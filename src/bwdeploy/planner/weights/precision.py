@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bwdeploy.planner.weights.storage import Storage
     from bwdeploy.recipe.schema import FormatOverride, Quantize, Recipe
 
-_QUANTIZING = frozenset({"ptq", "qat", "qad"})
 _EXPERTS: frozenset[Role] = frozenset({"expert"})
 _MLP: frozenset[Role] = frozenset({"ffn", "expert", "shared_expert"})
 _SCOPES: dict[str, frozenset[Role]] = {
@@ -56,7 +55,7 @@ def weight_precisions(
     """
     quantize = recipe.quantize
     unquantized = storage.plain(shape.dtype)
-    if quantize.method not in _QUANTIZING:
+    if not quantize.quantizes:
         parts = source_storage(shape.weights, quantization or {})
         found = (StoredWeight(part, said or unquantized) for part, said in parts)
         return tuple(_folded(part, shape) for part in found)
