@@ -16,6 +16,7 @@ MIXTRAL = {
     "num_experts_per_tok": 2,
 }
 QWEN = {**SMALL_LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+HEADS = "speculative={method: eagle, draft: 'file://model', draft_len: 5}"
 
 FIRES = (
     Fires(
@@ -51,6 +52,7 @@ FIRES = (
         ("engine.build_flags={gemm_plugin: auto}",),
         "engine.build_flags",
         "no engine is built with backend pytorch, so that these options have no effect",
+        "warning",
         hint="Remove them, or set engine.backend: tensorrt with engine.tensorrt_llm: 1.2.1",
     ),
     Fires(
@@ -58,6 +60,7 @@ FIRES = (
         (TRT, "engine.llm_args={enable_chunked_prefill: true}"),
         "engine.llm_args.enable_chunked_prefill",
         "an engine does not read LLM API arguments, so that this one has no effect",
+        "warning",
         hint="Remove it, or set engine.backend: pytorch",
     ),
     Fires(
@@ -65,6 +68,7 @@ FIRES = (
         (TRT, "engine.llm_args={max_input_len: 4096}"),
         "engine.llm_args.max_input_len",
         "an engine does not read LLM API arguments, so that this one has no effect",
+        "warning",
         hint="Write it as engine.build_flags.max_input_len",
     ),
     Fires(
@@ -307,8 +311,42 @@ FIRES = (
         (TRT, "engine.build_flags={speculative_decoding_mode: eagle, max_draft_len: 3}"),
         "engine.build_flags.speculative_decoding_mode",
         "EAGLE of the engine backend knows Llama models only; this one is Qwen2ForCausalLM",
-        hint="Set engine.backend: pytorch and draft with the section speculative",
+        hint="Set engine.backend: pytorch, and draft there with method: eagle3",
         config=QWEN,
+    ),
+    Fires(
+        "build-flag-eagle-model",
+        (TRT, HEADS),
+        "speculative.method",
+        "EAGLE of the engine backend knows Llama models only; this one is Qwen2ForCausalLM",
+        config=QWEN,
+    ),
+    Fires(
+        "build-flag-said-elsewhere",
+        (TRT, HEADS, "engine.build_flags={speculative_decoding_mode: eagle}"),
+        "engine.build_flags.speculative_decoding_mode",
+        "the recipe says this at speculative.method",
+        hint="Remove it here, and set it there",
+    ),
+    Fires(
+        "build-flag-said-elsewhere",
+        (TRT, HEADS, "engine.build_flags={max_draft_len: 5}"),
+        "engine.build_flags.max_draft_len",
+        "the recipe says this at speculative.draft_len",
+    ),
+    Fires(
+        "build-flag-context-logits",
+        (TRT, HEADS, "engine.build_flags={gather_context_logits: true}"),
+        "engine.build_flags.gather_context_logits",
+        "logits of the prompt cannot be kept with max_draft_len 5",
+    ),
+    Fires(
+        "build-flag-tokens",
+        (TRT, HEADS, "engine.max_batch_size=8", "engine.max_num_tokens=47"),
+        "engine.max_num_tokens",
+        "47 tokens, but 8 requests with 5 drafts each have 48: trtllm-build raises it to that",
+        "warning",
+        hint="Write 48, or lower engine.max_batch_size",
     ),
     Fires(
         "build-flag-without-effect",
@@ -333,6 +371,128 @@ FIRES = (
         "no effect: with one rank trtllm-build switches it off",
         "warning",
         hint="Remove it",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={use_custom_all_reduce: enable}"),
+        "engine.build_flags.use_custom_all_reduce",
+        "trtllm-build has no option --use_custom_all_reduce",
+        hint="Remove it: removed in 0.12; the runtime chooses the all-reduce kernel",
+    ),
+    Fires(
+        "build-flag-unknown",
+        (TRT, "engine.build_flags={enable_context_fmha: enable}"),
+        "engine.build_flags.enable_context_fmha",
+        "trtllm-build has no option --enable_context_fmha",
+        hint="Write context_fmha",
+    ),
+    Fires(
+        "build-flag-type",
+        (TRT, "engine.build_flags={model_cls_name: --oops, model_cls_file: /x.py}"),
+        "engine.build_flags.model_cls_name",
+        "expected text that does not begin with -, got the text '--oops'",
+    ),
+    Fires(
+        "build-flag-choice",
+        (TRT, "engine.build_flags={lora_plugin: auto, lora_target_modules: [attn_q, attn_z]}"),
+        "engine.build_flags.lora_target_modules",
+        "the text 'attn_z' is not one of: attn_qkv, attn_q, attn_k, attn_v, attn_dense, mlp_h_to_4h, "
+        "mlp_4h_to_h, mlp_gate, cross_attn_qkv, cross_attn_q, cross_attn_k, cross_attn_v, cross_attn_dense, "
+        "moe_h_to_4h, moe_4h_to_h, moe_gate, moe_router, mlp_router, mlp_gate_up",
+        hint="Did you mean attn_v",
+    ),
+    Fires(
+        "build-flag-kv-layout",
+        (TRT, "engine.build_flags={paged_kv_cache: disable}"),
+        "engine.build_flags.paged_kv_cache",
+        "deprecated: it is the old spelling of kv_cache_type",
+        "warning",
+        hint="Write kv_cache_type: continuous",
+    ),
+    Fires(
+        "build-flag-kv-layout",
+        (TRT, "engine.build_flags={paged_kv_cache: disable, kv_cache_type: paged}"),
+        "engine.build_flags.paged_kv_cache",
+        "disable contradicts kv_cache_type: paged",
+        hint="Remove paged_kv_cache",
+    ),
+    Fires(
+        "build-flag-fused-swiglu",
+        (TRT, "engine.build_flags={gemm_swiglu_plugin: fp8, use_fused_mlp: disable}"),
+        "engine.build_flags.gemm_swiglu_plugin",
+        "gemm_swiglu_plugin works on the fused MLP, which use_fused_mlp: disable takes away",
+        hint="Remove one of the two",
+    ),
+    Fires(
+        "build-flag-twice",
+        (TRT, "engine.build_flags={max_multimodal_len: 8, max_prompt_embedding_table_size: 16}"),
+        "engine.build_flags.max_multimodal_len",
+        "it is another name of max_prompt_embedding_table_size, which is given too",
+        hint="Remove one",
+    ),
+    Fires(
+        "build-flag-tokens",
+        (TRT, "engine.max_batch_size=2", "engine.max_seq_len=64", "engine.max_num_tokens=4096"),
+        "engine.max_num_tokens",
+        "4096 tokens, but 2 requests of 64 have 128: trtllm-build lowers it to that",
+        "warning",
+        hint="Write 128, or raise engine.max_batch_size",
+    ),
+    Fires(
+        "build-flag-path",
+        (TRT, "engine.build_flags={model_cls_file: m.py, model_cls_name: M}"),
+        "engine.build_flags.model_cls_file",
+        "'m.py' is not a whole path: trtllm-build runs in a directory of its own",
+        hint="Write it from the root on, for example <tmp>/m.py",
+    ),
+    Fires(
+        "build-flag-path",
+        (TRT, "engine.build_flags={lora_plugin: auto, lora_dir: [/nowhere/adapter]}"),
+        "engine.build_flags.lora_dir",
+        "there is nothing at /nowhere/adapter",
+        hint="Check the path",
+    ),
+    Fires(
+        "build-flag-path",
+        (TRT, "engine.build_flags={input_timing_cache: /nowhere/model.cache}"),
+        "engine.build_flags.input_timing_cache",
+        "there is nothing at /nowhere/model.cache",
+    ),
+    Fires(
+        "build-flag-path",
+        (TRT, "engine.build_flags={output_timing_cache: /nowhere/model.cache}"),
+        "engine.build_flags.output_timing_cache",
+        "there is no directory /nowhere",
+        hint="Make it, or name another one",
+    ),
+    Fires(
+        "build-flag-adapter",
+        (TRT, "engine.build_flags={lora_plugin: auto, lora_dir: [/usr]}"),
+        "engine.build_flags.lora_dir",
+        "/usr holds no adapter_config.json",
+        hint="Name a directory that PEFT saved an adapter to",
+    ),
+    Fires(
+        "build-flag-too-new",
+        (TRT, "engine.tensorrt_llm=0.17.0", "engine.build_flags={fuse_fp4_quant: enable}"),
+        "engine.build_flags.fuse_fp4_quant",
+        "TensorRT-LLM 0.17.0 has no --fuse_fp4_quant; it came after 0.17",
+        hint="Remove it, or set engine.tensorrt_llm: 1.2.1",
+    ),
+    Fires(
+        "build-flag-without-engine",
+        (TRT, "engine.build_flags={dry_run: true}"),
+        "engine.build_flags.dry_run",
+        "a dry run writes no engine, so that there would be nothing to serve",
+        hint="Remove it; bwdeploy plan shows the command line",
+    ),
+    Fires(
+        "build-flag-without-engine",
+        (TRT, "engine.build_flags={strip_plan: true}"),
+        "engine.build_flags.strip_plan",
+        "the engine has no weights in it, and bwdeploy does not refit them",
+        "warning",
+        hint="Remove it, or run trtllm-refit yourself",
     ),
 )
 SILENT = (
@@ -412,4 +572,28 @@ SILENT = (
         "build-flag-without-effect",
         (TRT, "engine.build_flags={max_input_len: 4096, use_paged_context_fmha: disable}"),
     ),
+    Silent("build-flag-kv-layout", (TRT, "engine.build_flags={paged_kv_cache: x, kv_cache_type: paged}")),
+    Silent("build-flag-kv-layout", (TRT, "engine.build_flags={kv_cache_type: continuous}")),
+    Silent("build-flag-fused-swiglu", (TRT, "engine.build_flags={gemm_swiglu_plugin: fp8}")),
+    Silent("build-flag-twice", (TRT, "engine.build_flags={max_multimodal_len: 8}")),
+    Silent("build-flag-tokens", (TRT, "engine.max_num_tokens=8192")),
+    Silent("build-flag-tokens", (TRT, HEADS, "engine.max_batch_size=8", "engine.max_num_tokens=48")),
+    Silent("build-flag-said-elsewhere", (TRT, "engine.build_flags={max_draft_len: 5}")),
+    Silent("build-flag-draft-length", (TRT, HEADS)),
+    Silent("build-flag-eagle-model", (TRT, HEADS)),
+    Silent(
+        "build-flag-tokens",
+        ("engine.max_batch_size=1", "engine.max_seq_len=64", "engine.max_num_tokens=4096"),
+    ),
+    Silent("build-flag-path", (TRT, "engine.build_flags={output_timing_cache: model.cache}")),
+    Silent("build-flag-path", (TRT, "engine.build_flags={lora_plugin: auto, lora_dir: [/usr]}")),
+    Silent(
+        "build-flag-adapter",
+        (TRT, "engine.build_flags={lora_plugin: auto, lora_ckpt_source: nemo, lora_dir: [/usr]}"),
+    ),
+    Silent(
+        "build-flag-too-new",
+        (TRT, "engine.tensorrt_llm=0.18.0", "engine.build_flags={fuse_fp4_quant: enable}"),
+    ),
+    Silent("build-flag-without-engine", (TRT, "engine.build_flags={dry_run: false, strip_plan: false}")),
 )

@@ -8,6 +8,7 @@ from bwdeploy.facts.build_flags import (
     aliases,
     build_flags,
     engine_architectures,
+    former_flags,
     plugins_refused_on,
     removed_flags,
 )
@@ -24,6 +25,27 @@ def test_every_option_is_described_once() -> None:
         assert flag.default is None or not flag.choices or flag.default in flag.choices
     assert not set(aliases()) & set(flags)
     assert not removed_flags() & set(flags)
+
+
+def test_former_options_are_none_of_today_and_lead_to_one_when_renamed() -> None:
+    former = former_flags()
+    assert removed_flags() <= set(former)
+    assert not set(former) & {*build_flags(), *aliases()}
+    for name, one in former.items():
+        assert one.fate, name
+        assert (one.became in build_flags()) == (one.effect == "renamed")
+
+
+def test_paths_and_first_versions_are_marked() -> None:
+    marked = {name: flag.path for name, flag in build_flags().items() if flag.path}
+    assert marked == {
+        "model_cls_file": "read",
+        "input_timing_cache": "read",
+        "lora_dir": "read",
+        "output_timing_cache": "write",
+        "visualize_network": "write",
+    }
+    assert build_flags()["fuse_fp4_quant"].absent_up_to == "0.17"
 
 
 def test_an_alias_leads_to_its_option() -> None:

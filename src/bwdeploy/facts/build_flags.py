@@ -11,6 +11,9 @@ from typing import Any, Literal, NamedTuple
 from bwdeploy.facts.reader import read_data
 
 Kind = Literal["text", "whole", "switch", "list"]
+Fate = Literal["renamed", "no-effect", "lost", "layout", "checkpoint"]
+"""no-effect: it is always so now. lost: nothing stands for it. layout, checkpoint: said when the checkpoint
+is made."""
 
 
 class BuildFlag(NamedTuple):
@@ -24,6 +27,20 @@ class BuildFlag(NamedTuple):
     default: str | int | bool | None = None
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    path: Literal["", "read", "write"] = ""
+    """Whether the value names a file or directory, and what is done with it."""
+    absent_up_to: str = ""
+    """The newest `major.minor` known not to have it."""
+
+
+class FormerFlag(NamedTuple):
+    """An option that older versions had."""
+
+    effect: Fate
+    fate: str
+    """What became of it, in words."""
+    became: str = ""
+    """The option that means the same now."""
 
 
 @cache
@@ -40,6 +57,12 @@ def aliases() -> dict[str, str]:
 def removed_flags() -> frozenset[str]:
     """Options of TensorRT-LLM 1.0 and older that later versions do not have."""
     return frozenset(_data()["removed"]["flags"])
+
+
+@cache
+def former_flags() -> dict[str, FormerFlag]:
+    """Options of older versions and of the scripts before them, by name; none is an option now."""
+    return {name: FormerFlag(**row) for name, row in _data()["former"]["flags"].items()}
 
 
 def plugins_refused_on(sm: int) -> tuple[frozenset[str], bool]:
@@ -64,6 +87,8 @@ def _flag(name: str, row: dict[str, Any]) -> BuildFlag:
         default=row.get("default"),
         choices=tuple(row.get("choices", ())),
         aliases=tuple(row.get("aliases", ())),
+        path=row.get("path", ""),
+        absent_up_to=row.get("absent_up_to", ""),
     )
 
 

@@ -13,6 +13,7 @@ from bwdeploy.checks.themes.build_flag_values import (
     flag_rule,
     flags_of,
     is_on,
+    mode_place,
     number_of,
 )
 from bwdeploy.facts.build_flags import engine_architectures, plugins_refused_on
@@ -117,6 +118,26 @@ def _fast_build(subject: Subject) -> Iterator[Problem]:
         yield Problem((*PATH, "fast_build"), message, "add gemm_plugin: auto, or remove it")
 
 
+def _tokens(subject: Subject) -> Iterator[Problem]:
+    engine = subject.recipe.engine
+    most = engine.max_batch_size * engine.max_seq_len
+    if engine.backend == "tensorrt" and engine.max_num_tokens > most:
+        message = (
+            f"{engine.max_num_tokens} tokens, but {engine.max_batch_size} requests of {engine.max_seq_len} "
+            f"have {most}: trtllm-build lowers it to that"
+        )
+        yield Problem(("engine", "max_num_tokens"), message, f"write {most}, or raise engine.max_batch_size")
+    flags = flags_of(subject)
+    drafted = number_of(flags, "max_draft_len") if flags.get("speculative_decoding_mode") else 0
+    least = engine.max_batch_size * (drafted + 1)
+    if drafted and engine.max_num_tokens < least:
+        message = (
+            f"{engine.max_num_tokens} tokens, but {engine.max_batch_size} requests with {drafted} drafts"
+            f" each have {least}: trtllm-build raises it to that"
+        )
+        yield Problem(("engine", "max_num_tokens"), message, f"write {least}, or lower engine.max_batch_size")
+
+
 def is_pytorch_draft(mode: str) -> bool:
     """Whether `mode` names a draft that trtllm-build never had."""
     return _plain(mode) in _PYTORCH_DRAFTS
@@ -131,7 +152,7 @@ def _eagle(subject: Subject) -> Iterator[Problem]:
     if isinstance(mode, str) and is_pytorch_draft(mode):
         message = f"{_PYTORCH_DRAFTS[_plain(mode)]} runs with the PyTorch backend only"
         hint = "set engine.backend: pytorch and draft with the section speculative"
-        yield Problem((*PATH, "speculative_decoding_mode"), message, hint)
+        yield Problem(mode_place(subject), message, hint)
         return
     architecture = architecture_of(subject)
     if flags_of(subject).get("speculative_decoding_mode") != "eagle" or architecture in {
@@ -139,8 +160,8 @@ def _eagle(subject: Subject) -> Iterator[Problem]:
     }:  # fmt: skip
         return
     message = f"EAGLE of the engine backend knows Llama models only; this one is {architecture}"
-    hint = "set engine.backend: pytorch and draft with the section speculative"
-    yield Problem((*PATH, "speculative_decoding_mode"), message, hint)
+    hint = "set engine.backend: pytorch, and draft there with method: eagle3"
+    yield Problem(mode_place(subject), message, hint)
 
 
 RULES = (
@@ -205,6 +226,14 @@ RULES = (
         "more build workers than GPUs",
         _workers,
         why="The build takes longer than the number of workers promises.",
+    ),
+    flag_rule(
+        "tokens",
+        "warning",
+        "another number of tokens in a step than requests have",
+        _tokens,
+        source="tensorrt_llm/builder.py (check_max_num_tokens, build)",
+        why="The engine is built with the other number, and the plan speaks of steps that it never runs.",
     ),
     flag_rule(
         "fast-build",

@@ -17,6 +17,7 @@ from bwdeploy.checks.themes.build_flag_values import (
     is_on,
     number_of,
 )
+from bwdeploy.facts.build_flags import aliases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,6 @@ def _without_effect(subject: Subject) -> Iterator[Problem]:
     unless_off = all(is_on(subject, name) for name in ("remove_input_padding", "use_paged_context_fmha"))
     reasons = {
         "gather_generation_logits": "requests decide this at run time now",
-        "paged_kv_cache": "it is the old spelling of kv_cache_type",
         "max_input_len": "with padding removed and paged attention only max_num_tokens bounds prompts",
     }
     for name, reason in reasons.items():
@@ -90,7 +90,58 @@ def _without_effect(subject: Subject) -> Iterator[Problem]:
         yield Problem((*PATH, "nccl_plugin"), message, "remove it")
 
 
+def _kv_layout(subject: Subject) -> Iterator[Problem]:
+    flags = flags_of(subject)
+    old, new = flags.get("paged_kv_cache"), flags.get("kv_cache_type")
+    if old not in ("enable", "disable"):  # a tuple: any value may stand there
+        return
+    path = (*PATH, "paged_kv_cache")
+    if new is None:
+        layout = "paged" if old == "enable" else "continuous"
+        message = "deprecated: it is the old spelling of kv_cache_type"
+        yield Problem(path, message, f"write kv_cache_type: {layout}", "warning")
+    elif (old == "enable") != (new == "paged"):
+        yield Problem(path, f"{old} contradicts kv_cache_type: {new}", "remove paged_kv_cache")
+
+
+def _fused_swiglu(subject: Subject) -> Iterator[Problem]:
+    for name in ("gemm_swiglu_plugin", "low_latency_gemm_swiglu_plugin"):
+        if is_on(subject, name) and flags_of(subject).get("use_fused_mlp") == "disable":
+            message = f"{name} works on the fused MLP, which use_fused_mlp: disable takes away"
+            yield Problem((*PATH, name), message, "remove one of the two")
+
+
+def _twice(subject: Subject) -> Iterator[Problem]:
+    flags = flags_of(subject)
+    for alias, name in aliases().items() if flags else ():
+        if alias in flags and name in flags:
+            yield Problem((*PATH, alias), f"it is another name of {name}, which is given too", "remove one")
+
+
 RULES = (
+    flag_rule(
+        "kv-layout",
+        "error",
+        "the old and the new word for the KV cache layout",
+        _kv_layout,
+        source="tensorrt_llm/builder.py (BuildConfig.update_kv_cache_type)",
+        why="trtllm-build asserts that both say the same, and drops the old one in a later version.",
+    ),
+    flag_rule(
+        "fused-swiglu",
+        "error",
+        "a SwiGLU plugin without the fused MLP",
+        _fused_swiglu,
+        source="tensorrt_llm/builder.py (optimize_model_with_config)",
+        why="trtllm-build raises RuntimeError after it has read the whole checkpoint.",
+    ),
+    flag_rule(
+        "twice",
+        "error",
+        "an option under both of its names",
+        _twice,
+        why="One of the two values would be dropped, and which one is not said anywhere.",
+    ),
     flag_rule(
         "profiles",
         "error",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Rule, Subject
+from bwdeploy.engines.drafts import MODE, flags_with_drafts
 from bwdeploy.facts.formats import format_table
 
 if TYPE_CHECKING:
@@ -21,9 +22,13 @@ _ON_BY_DEFAULT = frozenset({"remove_input_padding", "use_paged_context_fmha"})
 
 
 def flags_of(subject: Subject) -> dict[str, Any]:
-    """The options of the recipe's engine; none with another backend."""
-    engine = subject.recipe.engine
-    return engine.build_flags if engine.backend == "tensorrt" else {}
+    """The options of the recipe's engine, those for its draft heads among them; none with another backend."""
+    return flags_with_drafts(subject.recipe) if subject.recipe.engine.backend == "tensorrt" else {}
+
+
+def mode_place(subject: Subject) -> KeyPath:
+    """Where the recipe says how its engine drafts."""
+    return (*PATH, MODE) if MODE in subject.recipe.engine.build_flags else ("speculative", "method")
 
 
 def number_of(flags: dict[str, Any], name: str) -> int:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
-from bwdeploy.checks.themes import build_flag_fit, build_flag_pairs
+from bwdeploy.checks.themes import build_flag_fit, build_flag_machine, build_flag_pairs, conversion
 from bwdeploy.checks.themes.build_flag_fit import is_pytorch_draft
-from bwdeploy.facts.build_flags import BuildFlag, aliases, build_flags, removed_flags
+from bwdeploy.engines.drafts import LENGTH, MODE
+from bwdeploy.engines.flag_values import misfit, wrong_words
+from bwdeploy.facts.build_flags import BuildFlag, aliases, build_flags, former_flags, removed_flags
+from bwdeploy.facts.speculation import HEADS
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.recipe.validate import shown
 from bwdeploy.recipe.words import nearest
@@ -46,14 +49,9 @@ _SAID_ELSEWHERE = {
     "output_dir": "the output directory of the build",
     "build_config": "engine.build_flags, option by option",
 }
-
-_OLD_HINTS = {
-    "max_output_len": "remove it, and set engine.max_seq_len (prompt plus answer)",
-    "smooth_quant_gemm_plugin": "remove it; the checkpoint decides it",
-    "qserve_gemm_plugin": "remove it; the checkpoint decides it",
-    "builder_opt": "remove it; no later version has it",
-}
-"""For options of old guides that are spelled much like another one."""
+_SAID_BY_DRAFTS = {MODE: "speculative.method", LENGTH: "speculative.draft_len"}
+_OLD_HINTS = {"max_output_len": "remove it, and set engine.max_seq_len (prompt plus answer)"}
+"""For options of old guides whose place in a recipe is known."""
 
 
 def _wrong_backend(subject: Subject) -> Iterator[Problem]:
@@ -86,10 +84,16 @@ def _unknown(subject: Subject) -> Iterator[Problem]:
         if name in known or name in _LAYOUT_FLAGS or name in removed_flags():
             continue
         plain = name.lstrip("-").replace("-", "_")
-        near = nearest(plain, known)
-        hint = f"did you mean {near}" if near else "remove it, or look it up in trtllm-build --help"
-        hint = _OLD_HINTS.get(plain, hint)
-        yield Problem((*_PATH, name), f"trtllm-build has no option --{name.lstrip('-')}", hint)
+        message = f"trtllm-build has no option --{name.lstrip('-')}"
+        yield Problem((*_PATH, name), message, _OLD_HINTS.get(plain) or _hint_for(plain, known))
+
+
+def _hint_for(name: str, known: tuple[str, ...]) -> str:
+    former = former_flags().get(name)
+    if former is not None:
+        return f"write {former.became}" if former.became else f"remove it: {former.fate}"
+    near = nearest(name, known)
+    return f"did you mean {near}" if near else "remove it, or look it up in trtllm-build --help"
 
 
 def _removed(subject: Subject) -> Iterator[Problem]:
@@ -112,9 +116,10 @@ def _layout(subject: Subject) -> Iterator[Problem]:
 
 
 def _elsewhere(subject: Subject) -> Iterator[Problem]:
+    section = subject.recipe.speculative
+    drafts = _SAID_BY_DRAFTS if section is not None and section.method in HEADS else {}
     for name in _flags(subject):
-        if name in _SAID_ELSEWHERE:
-            place = _SAID_ELSEWHERE[name]
+        if place := (_SAID_ELSEWHERE | drafts).get(name):
             yield Problem(
                 (*_PATH, name), f"the recipe says this at {place}", "remove it here, and set it there"
             )
@@ -122,7 +127,7 @@ def _elsewhere(subject: Subject) -> Iterator[Problem]:
 
 def _type(subject: Subject) -> Iterator[Problem]:
     for name, flag, value in _known(subject):
-        expected = _misfit(flag, value)
+        expected = misfit(flag, value)
         if expected:
             yield Problem(
                 (*_PATH, name), f"expected {expected}, got {shown(value)}", _as_written(flag, value)
@@ -131,14 +136,13 @@ def _type(subject: Subject) -> Iterator[Problem]:
 
 def _choice(subject: Subject) -> Iterator[Problem]:
     for name, flag, value in _known(subject):
-        if not flag.choices or not isinstance(value, str) or value in flag.choices:
-            continue
-        if name == "speculative_decoding_mode" and is_pytorch_draft(value):
-            continue  # build-flag-eagle-model says more
-        near = nearest(value, flag.choices)
-        one_of = ", ".join(flag.choices)
-        hint = f"did you mean {near}" if near else f"choose one of: {one_of}"
-        yield Problem((*_PATH, name), f"{shown(value)} is not one of: {one_of}", hint)
+        for word in wrong_words(flag, value):
+            if name == "speculative_decoding_mode" and is_pytorch_draft(word):
+                continue  # build-flag-eagle-model says more
+            near = nearest(word, flag.choices)
+            one_of = ", ".join(flag.choices)
+            hint = f"did you mean {near}" if near else f"choose one of: {one_of}"
+            yield Problem((*_PATH, name), f"{shown(word)} is not one of: {one_of}", hint)
 
 
 def _flags(subject: Subject) -> dict[str, object]:
@@ -153,21 +157,6 @@ def _known(subject: Subject) -> Iterator[tuple[str, BuildFlag, object]]:
         flag = build_flags().get(names.get(name, name))
         if flag is not None and name not in _SAID_ELSEWHERE:
             yield name, flag, value
-
-
-def _misfit(flag: BuildFlag, value: object) -> str:
-    """What is expected, when `value` is something else."""
-    match flag.kind:
-        case "whole":
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            return "" if fits else "a whole number of 0 or more"
-        case "switch":
-            return "" if isinstance(value, bool) else "true or false"
-        case "list":
-            fits = isinstance(value, list) and all(isinstance(item, str) for item in value) and bool(value)
-            return "" if fits else "a list of names"
-        case _:
-            return "" if isinstance(value, str) else ("one of " + ", ".join(flag.choices) or "text")
 
 
 def _as_written(flag: BuildFlag, value: object) -> str:
@@ -189,16 +178,16 @@ def _as_written(flag: BuildFlag, value: object) -> str:
 RULES = (
     Rule(
         id="build-flag-backend",
-        severity="error",
+        severity="warning",
         summary="options of trtllm-build without an engine",
         find=_wrong_backend,
         source="https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20",
         why="The PyTorch backend never calls trtllm-build; what the options were meant to change stays "
-        "as it is.",
+        "as it is. One recipe may hold both worlds, so that one word switches between them.",
     ),
     Rule(
         id="build-flag-llm-args",
-        severity="error",
+        severity="warning",
         summary="LLM API arguments with an engine",
         find=_arguments_unused,
         source="https://github.com/NVIDIA/TensorRT-LLM/pull/18671",
@@ -256,4 +245,6 @@ RULES = (
     ),
     *build_flag_pairs.RULES,
     *build_flag_fit.RULES,
+    *build_flag_machine.RULES,
+    *conversion.RULES,
 )
