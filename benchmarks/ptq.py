@@ -22,7 +22,7 @@ from bwdeploy.pipeline.jobs import Progress, QuantizePtq
 from bwdeploy.pipeline.run import run_plan
 from bwdeploy.recipe.schema import Calibration
 from bwdeploy.report.build_progress import build_display
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 
 RUNS = 3
 SAMPLES, SEQ_LEN, BATCH = 64, 256, 4
@@ -55,7 +55,7 @@ def _source() -> Path:
         results = run_plan(
             plan_recipe(checked.loaded, store=store),
             store=store,
-            executor=LocalExecutor(),
+            executor=local_executor(),
             watcher=display,
             until="source",
         )
@@ -63,7 +63,7 @@ def _source() -> Path:
 
 
 def _run_ours(source: Path, name: str) -> None:
-    with tempfile.TemporaryDirectory() as out:
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryDirectory() as scratch:
         request = QuantizePtq(
             source=source,
             out=Path(out),
@@ -75,7 +75,7 @@ def _run_ours(source: Path, name: str) -> None:
             device="cpu",
             trust_remote_code=False,
         )
-        LocalExecutor().run(request, log=Path(out).with_suffix(".log"), on_progress=_ignore)
+        local_executor().run(request, log=Path(scratch, "log"), scratch=Path(scratch), on_progress=_ignore)
 
 
 def _run_by_hand(source: Path, preset: str) -> None:

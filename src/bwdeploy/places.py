@@ -20,3 +20,9 @@ def shipped_recipes() -> Path:
     package = Path(__file__).parent
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def executor_file() -> Path | None:
+    """The settings of the executor that `$BWDEPLOY_EXECUTOR` names."""
+    named = os.environ.get("BWDEPLOY_EXECUTOR")
+    return Path(named).expanduser() if named else None

@@ -15,7 +15,7 @@ from bwdeploy.errors import GateError, StoreError, ToolError
 from bwdeploy.pipeline.run import run_plan
 from bwdeploy.pipeline.stage import Stage
 from bwdeploy.pipeline.store import Store
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import CopyStage, Journal, UpperStage, build, plan, recipe
 
 TOY = Path(__file__).with_name("toy.py")
@@ -141,7 +141,7 @@ def test_waiting_for_another_build_is_told(store: Store, stages: list[Stage], tm
     watcher = Journal()
     with child(tmp_path, 1.0) as other:
         wait_for(tmp_path / "journal")
-        run_plan(plan(stages, store), store=store, executor=LocalExecutor(), watcher=watcher)
+        run_plan(plan(stages, store), store=store, executor=local_executor(), watcher=watcher)
         assert other.wait(30) == 0
     assert "waiting copy" in watcher.seen
     assert "started copy" not in watcher.seen
@@ -183,7 +183,7 @@ def test_changed_limit_judges_the_same_artifact_again(
 
 def test_until_stops_after_the_named_stage(store: Store, stages: list[Stage]) -> None:
     results = run_plan(
-        plan(stages, store), store=store, executor=LocalExecutor(), watcher=Journal(), until="copy"
+        plan(stages, store), store=store, executor=local_executor(), watcher=Journal(), until="copy"
     )
     assert [result.name for result in results] == ["copy"]
 

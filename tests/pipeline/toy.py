@@ -15,7 +15,7 @@ from bwdeploy.pipeline.run import StageResult, run_plan
 from bwdeploy.pipeline.stage import Stage, Step, Work
 from bwdeploy.pipeline.store import Store
 from bwdeploy.recipe.schema import Recipe
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 
 HOST = Host(device="cpu", machine="x86_64", system="Linux", python="3.11.0", cores=2)
 
@@ -107,7 +107,7 @@ def plan(stages: list[Stage], store: Store, made_of: Recipe | None = None) -> Pl
 
 
 def build(stages: list[Stage], store: Store, made_of: Recipe | None = None) -> tuple[StageResult, ...]:
-    return run_plan(plan(stages, store, made_of), store=store, executor=LocalExecutor(), watcher=Journal())
+    return run_plan(plan(stages, store, made_of), store=store, executor=local_executor(), watcher=Journal())
 
 
 if __name__ == "__main__":

@@ -17,4 +17,16 @@ Overrides = Annotated[
         "--set", metavar="A.B=V", help="Change a value of the recipe; repeatable.", show_default=False
     ),
 ]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", metavar="NAME", help="Where jobs run: local, container or slurm.", show_default="local"
+    ),
+]
+ExecutorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--executor-file", metavar="FILE", help="Settings of the executor.", show_default="$BWDEPLOY_EXECUTOR"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bwdeploy.cli.arguments import AsJson, Overrides, RecipePath
+from bwdeploy.cli.arguments import AsJson, ExecutorFile, ExecutorName, Overrides, RecipePath
 from bwdeploy.cli.output import print_json, tell
 from bwdeploy.errors import argument_error
 
@@ -25,6 +25,8 @@ def build(
         ),
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    executor: ExecutorName = None,
+    executor_file: ExecutorFile = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -33,9 +35,10 @@ def build(
     from bwdeploy.checks.recipes import all_findings, check_recipes
     from bwdeploy.report.build_progress import build_display
     from bwdeploy.report.builds import build_json, build_text
-    from bwdeploy.tools.local_executor import LocalExecutor
+    from bwdeploy.tools.executors import open_executor
 
     _require_stage(until)
+    chosen = open_executor(executor, file=executor_file)
     checked = check_recipes(recipe, overrides=overrides or ())
     tell(all_findings(checked))
     results = []
@@ -47,7 +50,7 @@ def build(
                     one.loaded,
                     target,
                     store=open_store(),
-                    executor=LocalExecutor(),
+                    executor=chosen,
                     watcher=display,
                     until=until,
                 )

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bwdeploy.cli.arguments import AsJson, Overrides, RecipePath
+from bwdeploy.cli.arguments import AsJson, ExecutorFile, Overrides, RecipePath
 from bwdeploy.cli.output import print_builds, tell
 from bwdeploy.errors import argument_error
+from bwdeploy.places import executor_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bwdeploy.pipeline.jobs import Device
 
 _MOST_CONCURRENCY = 1_048_576
 
@@ -26,6 +29,7 @@ def plan(
         Literal["latency", "throughput"] | None,
         typer.Option("--suggest", help="Propose a layout in place of the recipe's own, and nothing else."),
     ] = None,
+    settings: ExecutorFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the stages of a build, what is cached, and the memory it will need."""
@@ -39,12 +43,22 @@ def plan(
     store = open_store()
     checked = check_recipes(recipe, overrides=overrides or ())
     tell(all_findings(checked))
-    plans = [plan_recipe(one.loaded, store=store) for one in checked]
+    device = _device(settings)
+    plans = [plan_recipe(one.loaded, store=store, device=device) for one in checked]
     if as_json:
         shown = [plan_json(one, planned_needs(one)) for one in plans]
         print_builds(shown)
     else:
         typer.echo("\n\n".join(plan_text(one, planned_needs(one), why=why) for one in plans))
+
+
+def _device(settings: Path | None) -> Device | None:
+    """Of the machine that jobs run on, when the executor's settings say one."""
+    if settings is None and executor_file() is None:
+        return None
+    from bwdeploy.tools.executors import open_executor
+
+    return open_executor(None, file=settings).device
 
 
 def _suggest(

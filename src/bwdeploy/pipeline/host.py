@@ -30,10 +30,10 @@ class Host:
         return asdict(self)
 
 
-def probe_host() -> Host:
-    """Look at this machine."""
+def probe_host(*, device: Device | None = None) -> Host:
+    """Look at this machine; `device` is of the machine that jobs run on, when that is another one."""
     return Host(
-        device="cuda" if _has_cuda() else "cpu",
+        device=device or ("cuda" if _has_cuda() else "cpu"),
         machine=platform.machine(),
         system=platform.system(),
         python=platform.python_version(),

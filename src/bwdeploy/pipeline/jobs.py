@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Device = Literal["cpu", "cuda"]
+CheckpointLayout = Literal["unified", "tensorrt_llm"]
+"""unified: Hugging Face names, one set of files. tensorrt_llm: one file for each rank, for trtllm-build."""
 
 
 class JobData(BaseModel):
@@ -116,6 +118,47 @@ class QuantizePtq(JobRequest[QuantizeResult]):
     calibration: Calibration
     device: Device
     trust_remote_code: bool
+    layout: CheckpointLayout = "unified"
+    tp: int = 1
+    pp: int = 1
+    """Ranks that a checkpoint in the layout tensorrt_llm is cut for."""
+
+
+class RanksResult(JobData):
+    """What a change of layout wrote."""
+
+    ranks: int
+    tensors: int
+    """Of all ranks together."""
+    bytes: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+class ExportRanks(JobRequest[RanksResult]):
+    """Write an unquantized model as a TensorRT-LLM checkpoint: config.json and one file for each rank."""
+
+    entry: ClassVar[str] = "bwdeploy.worker.ranks.export:run"
+    result_type: ClassVar[type[JobData]] = RanksResult
+    source: Path
+    out: Path
+    tp: int
+    pp: int
+    trust_remote_code: bool
+
+
+class JoinRanks(JobRequest[RanksResult]):
+    """Write a TensorRT-LLM checkpoint back as one unified Hugging Face checkpoint, bit for bit.
+
+    Configuration and tokenizer come from `source`, quantization and weights from `checkpoint`.
+    """
+
+    entry: ClassVar[str] = "bwdeploy.worker.ranks.join:run"
+    result_type: ClassVar[type[JobData]] = RanksResult
+    checkpoint: Path
+    source: Path
+    out: Path
+    """Existing, empty directory."""
 
 
 class TensorError(JobData):
@@ -177,20 +220,76 @@ class Audit(JobRequest[AuditReport]):
     evaluation: Evaluation
     device: Device
     trust_remote_code: bool
+    layout: CheckpointLayout = "unified"
+    """Of `checkpoint`; one in the layout tensorrt_llm needs `source`."""
+
+
+class ToolRun(JobData):
+    """An outside program of TensorRT-LLM that an executor runs where TensorRT-LLM is."""
+
+    program: str
+    """A program on PATH there, for example `trtllm-build`."""
+    arguments: tuple[str, ...]
+    """Paths in them are those of this machine, and lie below `reads` or `writes`."""
+    tensorrt_llm: str
+    """The version that must be there."""
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+    """All that the program may touch: absolute files or directories that exist."""
+    environment: dict[str, str] = {}
+    gpus: int = 1
+    """On each node; 0 for none."""
+    nodes: int = 1
+    tasks: int = 1
+    """Processes over all nodes; above 1 they form one MPI world."""
+
+
+class ToolResult(JobData):
+    """Where and how an outside program ran."""
+
+    command: tuple[str, ...]
+    """The whole command line as it was started here."""
+    executor: Literal["local", "container", "slurm"]
+    seconds: float
+    image: str | None = None
+    image_digest: str | None = None
+    """`sha256:…` of the container image, when there was one and it can be known."""
 
 
 class Executor(Protocol):
-    """Runs a request somewhere and waits for its result."""
+    """Runs jobs and programs somewhere and waits for their results."""
+
+    @property
+    def device(self) -> Device | None:
+        """Of the machine that jobs run on; None: of this one."""
+        ...
 
     def run(
-        self, request: JobRequest[ResultT], *, log: Path, on_progress: Callable[[Progress], None]
+        self,
+        request: JobRequest[ResultT],
+        *,
+        log: Path,
+        scratch: Path,
+        on_progress: Callable[[Progress], None],
     ) -> ResultT:
-        """Run `request`; its output goes to `log`.
+        """Run `request` in a worker process; its output goes to `log`, its own files to `scratch`.
 
         Raises:
             ToolError: the job failed; the message is the worker's one-line reason.
             HostError: the worker's environment lacks something.
             RecipeError, StoreError, InterruptedBuild: as the worker reports them.
+        """
+        ...
+
+    def run_tool(
+        self, tool: ToolRun, *, log: Path, scratch: Path, on_progress: Callable[[Progress], None]
+    ) -> ToolResult:
+        """Run an outside program with `scratch` as its current directory; its output goes to `log`.
+
+        Raises:
+            ToolError: it failed; with its last lines and what is known of such a failure.
+            HostError: the program, the container program, the image or the queue is not there.
+            InterruptedBuild: the user interrupted; nothing of it runs on.
         """
         ...
 

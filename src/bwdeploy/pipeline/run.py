@@ -105,6 +105,7 @@ def _build(
                 step=planned.step,
                 inputs={name: results[name].artifact.directory for name in planned.step.inputs},
                 out=out,
+                scratch=store.scratch_of(workspace),
                 executor=executor,
                 log=store.log_path(planned.name, planned.key[:12]),
                 on_progress=lambda progress: watcher.progressed(planned.name, progress),
@@ -119,4 +120,5 @@ def _build(
             seconds=time.monotonic() - began,
         )
     finally:
-        shutil.rmtree(workspace, ignore_errors=True)  # gone already when it was published
+        if not store.is_used(workspace):
+            shutil.rmtree(workspace, ignore_errors=True)  # gone already when it was published

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.pipeline.host import Host
-    from bwdeploy.pipeline.jobs import Executor, Progress
+    from bwdeploy.pipeline.jobs import Executor, JobRequest, Progress, ResultT, ToolResult, ToolRun
     from bwdeploy.recipe.schema import Recipe
 
 
@@ -43,9 +43,19 @@ class Work:
     """Stage name → directory of its artifact; read only."""
     out: Path
     """Empty directory to fill."""
+    scratch: Path
+    """Directory beside `out` for files of running jobs; kept while one of them outlives this process."""
     executor: Executor
     log: Path
     on_progress: Callable[[Progress], None]
+
+    def run(self, request: JobRequest[ResultT]) -> ResultT:
+        """Let the executor answer `request`; see `Executor.run`."""
+        return self.executor.run(request, log=self.log, scratch=self.scratch, on_progress=self.on_progress)
+
+    def run_tool(self, tool: ToolRun) -> ToolResult:
+        """Let the executor run an outside program; see `Executor.run_tool`."""
+        return self.executor.run_tool(tool, log=self.log, scratch=self.scratch, on_progress=self.on_progress)
 
 
 class Stage(Protocol):

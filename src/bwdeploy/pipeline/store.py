@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "artifact.json"
 _FILES = "files"
+_SCRATCH = "scratch"
+RUNNING_JOB = "running-job.json"
+"""In the scratch directory: the note of a job that goes on without us, so that it can be found again."""
 _LOCK_POLL_S = 0.2
 
 
@@ -112,25 +115,37 @@ class Store:
             lock.release()
 
     def workspace(self, key: str) -> Path:
-        """A fresh directory to build `key` in; what a dead builder of the same key left is removed.
+        """A directory to build `key` in: the one where a job of a dead builder still runs, else a fresh one.
 
-        Call it with the lock of `key` held.
+        What else a dead builder of the same key left is removed. Call it with the lock of `key` held.
         """
         building = self._made("building")
         for leftover in building.glob(f"{key}.*"):
+            if self.is_used(leftover):
+                return leftover
             shutil.rmtree(leftover, ignore_errors=True)
         workspace = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=building))
         (workspace / _FILES).mkdir()
+        (workspace / _SCRATCH).mkdir()
         return workspace
 
     def files_of(self, workspace: Path) -> Path:
         """Where a stage puts its files."""
         return workspace / _FILES
 
+    def is_used(self, workspace: Path) -> bool:
+        """Whether a job that goes on without us still works in it."""
+        return (workspace / _SCRATCH / RUNNING_JOB).is_file()
+
+    def scratch_of(self, workspace: Path) -> Path:
+        """Where a stage's jobs put theirs."""
+        return workspace / _SCRATCH
+
     def publish(
         self, workspace: Path, *, stage: str, key: str, document: KeyDocument, seconds: float
     ) -> Artifact:
         """Seal a filled workspace and move it to its place in one step."""
+        shutil.rmtree(workspace / _SCRATCH)
         files = self._seal(workspace / _FILES)
         manifest = {
             "stage": stage,

@@ -33,11 +33,13 @@ class GuardedCommand:
     """The whole environment of the server."""
     cwd: str
     log: str
-    """File that receives standard output and error."""
+    """File that receives standard error, and standard output unless `output` is given."""
     grace_s: float
     """Between SIGTERM and SIGKILL."""
     stack_bytes: int
     """Soft RLIMIT_STACK of the server."""
+    output: str = ""
+    """File that receives standard output; empty: the log."""
     cleanup: tuple[str, ...] = ()
     """Run after the kill, for example to remove a container; empty for none."""
     shared_memory_prefix: str = ""

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,23 +35,26 @@ def main() -> int:
     """Start the server, wait for its end or for the lifeline's, and leave nothing behind."""
     job = json.loads(sys.stdin.buffer.readline())
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with Path(job["log"]).open("ab") as log:
-        server = _start(job, libc=libc, log=log)
-    os.write(1, f"{server.pid}\n".encode())
+    _prctl(libc, _PR_SET_CHILD_SUBREAPER, 1)
+    with Path(job["log"]).open("ab") as log, Path(job["output"] or job["log"]).open("ab") as output:
+        server = _start(job, libc=libc, files=(output, log))
     try:
+        with contextlib.suppress(BrokenPipeError):  # bwdeploy may be gone already
+            os.write(1, f"{server.pid}\n".encode())
         code = _wait(server, grace_s=job["grace_s"])
     finally:
         _sweep(server.pid, job)
     return 128 - code if code < 0 else code
 
 
-def _start(job: dict[str, Any], *, libc: ctypes.CDLL, log: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+def _start(
+    job: dict[str, Any], *, libc: ctypes.CDLL, files: tuple[IO[bytes], IO[bytes]]
+) -> subprocess.Popen[bytes]:
     guard = os.getpid()
 
     def before_exec() -> None:
         # Safe here: this process has one thread, and that thread lives as long as the process.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:
             os._exit(1)
         _, hard = resource.getrlimit(resource.RLIMIT_STACK)
@@ -62,13 +65,19 @@ def _start(job: dict[str, Any], *, libc: ctypes.CDLL, log: Any) -> subprocess.Po
     return subprocess.Popen(
         job["command"],
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
+        stdout=files[0],
+        stderr=files[1],
         env=job["env"],
         cwd=job["cwd"],
         start_new_session=True,
         preexec_fn=before_exec,  # noqa: PLW1509 - see above
     )
+
+
+def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
+    """Linux only: elsewhere the lifeline alone ends the server."""
+    if sys.platform == "linux":
+        libc.prctl(option, value, 0, 0, 0)
 
 
 def _wait(server: subprocess.Popen[bytes], *, grace_s: float) -> int:

@@ -2,7 +2,7 @@
 
 Progress goes as JSON lines to the original stdout; everything that libraries print, and the traceback of a
 failure, goes to stderr, which the executor keeps as the log. The answer is a result file that appears whole
-or not at all. Only the entries that `pipeline.jobs` declares can run. The process dies with its parent.
+or not at all. Only the entries that `pipeline.jobs` declares can run.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m bwdeploy.worker JOB.json\n")
         return _USAGE
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    if job.get("parent_pid") is not None:
-        process.die_with_parent(int(job["parent_pid"]))
     report = process.take_stdout()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     answer = _answer(job, report)

@@ -1,4 +1,4 @@
-"""The worker process itself: its parent, its streams, its threads, its peak memory, its environment.
+"""The worker process itself: its streams, its threads, its peak memory, its environment.
 
 Nothing here knows what a job does. Linux only where it says so; elsewhere the call does nothing.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,24 +18,7 @@ from bwdeploy.pipeline import jobs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PR_SET_PDEATHSIG = 1
 _KIB = 1024
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask Linux to kill this process when the thread that started it ends; exit if it already has.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    if os.getppid() != parent_pid:
-        raise SystemExit(f"parent process {parent_pid} is gone")
 
 
 def take_stdout() -> Callable[[jobs.Progress], None]:
