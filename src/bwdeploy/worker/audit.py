@@ -2,7 +2,8 @@
 
 Reports what was measured and what is wrong; whether that is acceptable is decided by the gate. Works for
 quantized, prequantized and unquantized checkpoints. A checkpoint that cannot be opened gives a report with
-that finding, not an exception.
+that finding, not an exception. One in TensorRT-LLM's layout is checked rank by rank, then joined and audited
+as any other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import gc
 import time
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bwdeploy.errors import ToolError
@@ -20,12 +23,15 @@ from bwdeploy.worker.calibration import TextRequest, token_sequences
 from bwdeploy.worker.compare import Comparison, compare_weights
 from bwdeploy.worker.perplexity import perplexity
 from bwdeploy.worker.process import peak_memory_bytes
+from bwdeploy.worker.ranks.checks import UNJOINABLE, check_ranks
+from bwdeploy.worker.ranks.files import RankFiles
+from bwdeploy.worker.ranks.join import join
+from bwdeploy.worker.ranks.source import read_source
 from bwdeploy_runtime.checkpoint import load_model
 from bwdeploy_runtime.quantization import CheckpointError, QuantizationConfig, TensorReader, read_quantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -38,11 +44,45 @@ def run(request: Audit, report: Callable[[Progress], None]) -> AuditReport:
         ToolError: the *source* cannot be read.
     """
     try:
+        if request.layout == "tensorrt_llm":
+            return _audit_ranks(request, report)
         return _Auditor(request, report).run()
     except CheckpointError as error:
         raise ToolError(
             f"The source model cannot be read: {error}.", hint="Is model.source whole?"
         ) from error
+
+
+def _audit_ranks(request: Audit, report: Callable[[Progress], None]) -> AuditReport:
+    """The findings of the ranks, and the audit of what they are together.
+
+    Raises:
+        ToolError: no source to compare with.
+    """
+    if request.source is None:
+        raise ToolError("An audit of rank files needs the source model.", hint="Keep model.source readable.")
+    started = time.monotonic()
+    report(Progress(phase="inspect ranks"))
+    source = read_source(request.source, trust_remote_code=request.trust_remote_code)
+    found = check_ranks(request.checkpoint, source)
+    inspected = time.monotonic()
+    if any(one.check in UNJOINABLE for one in found):
+        audited = _Auditor(request, report).report_findings()
+        return audited.model_copy(update={"findings": tuple(found)})
+    # The worker's directory is the job's own; the store beside the checkpoint may be read-only.
+    with TemporaryDirectory(prefix="joined-", dir=Path.cwd()) as place:
+        joined = Path(place)
+        with RankFiles(request.checkpoint) as ranks:
+            join(ranks, source=request.source, out=joined, report=report)
+        ready = time.monotonic()
+        changes = {"checkpoint": joined, "layout": "unified"}
+        audited = _Auditor(request.model_copy(update=changes), report).run()
+        there, here = str(joined), str(request.checkpoint)
+        found += [
+            one.model_copy(update={"message": one.message.replace(there, here)}) for one in audited.findings
+        ]
+    seconds = {"inspect ranks": round(inspected - started, 2), "join": round(ready - inspected, 2)}
+    return audited.model_copy(update={"findings": tuple(found), "seconds": seconds | audited.seconds})
 
 
 class _Auditor:
@@ -69,7 +109,7 @@ class _Auditor:
                 self.findings.append(audit_files.finding("checkpoint-unreadable", str(error)))
         if not any(entry.severity == "error" and entry.check in _FATAL for entry in self.findings):
             self._measure()
-        return self._report()
+        return self.report_findings()
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
@@ -140,7 +180,8 @@ class _Auditor:
             return None
         return value
 
-    def _report(self) -> AuditReport:
+    def report_findings(self) -> AuditReport:
+        """What is known so far."""
         census = self.census
         quantized = census.quantized_parameters
         return AuditReport(

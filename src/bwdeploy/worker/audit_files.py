@@ -44,7 +44,7 @@ def check_files(request: Audit, quantization: QuantizationConfig) -> Iterator[Au
     source = request.source or request.checkpoint
     yield from _check_config(request.checkpoint, source)
     yield from _check_tokenizer(request.checkpoint, source)
-    yield from _check_modes(request.checkpoint)
+    yield from check_modes(request.checkpoint)
 
 
 def check_exclusions(quantization: QuantizationConfig, modules: Collection[str]) -> Iterator[AuditFinding]:
@@ -136,7 +136,8 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
         return {}  # a damaged tokenizer file shows when the tokenizer is loaded
 
 
-def _check_modes(directory: Path) -> Iterator[AuditFinding]:
+def check_modes(directory: Path) -> Iterator[AuditFinding]:
+    """Files that a server under another user cannot read."""
     for path in sorted(directory.iterdir()):
         mode = path.stat().st_mode
         if path.is_file() and mode & _READABLE_BY_ALL != _READABLE_BY_ALL:

@@ -132,8 +132,8 @@ def check_names_and_shapes(
     if fused:
         yield finding("experts-not-checked", "shapes of routed experts were not compared", severity="info")
     wanted = expected | {name for name in (source.names() if source else ()) if not is_scale(name)}
-    yield from _listed("tensor-missing", "is missing", sorted(wanted - present - shape.tied))
-    yield from _listed("tensor-unexpected", "belongs to no module of the model", sorted(present - expected))
+    yield from listed("tensor-missing", "is missing", sorted(wanted - present - shape.tied))
+    yield from listed("tensor-unexpected", "belongs to no module of the model", sorted(present - expected))
     for name in sorted(present & expected):
         stored = logical_shape(reader, name, census.layouts[name])
         if stored != shape.shapes[name]:
@@ -155,7 +155,7 @@ def check_leftovers(
         and reader.dtype(name) == "F32"
         and (name not in source or source.dtype(name) != "F32")
     ]
-    yield from _listed("float32-leftover", "is stored as F32, wider than its source", wide)
+    yield from listed("float32-leftover", "is stored as F32, wider than its source", wide)
 
 
 def check_quantized_set(
@@ -164,22 +164,25 @@ def check_quantized_set(
     """Layers whose storage and whose configuration disagree on whether they are quantized."""
     if quantization.quant_algo is None:
         what = "is quantized, but the configuration says nothing"
-        yield from _listed("quantization-undeclared", what, census.quantized)
+        yield from listed("quantization-undeclared", what, census.quantized)
         return
     quantized = {module_of(name) for name in census.quantized}
-    plain = {module_of(name) for name, layout in census.layouts.items() if layout == "plain"} & shape.linears
+    weights = {
+        name for name, layout in census.layouts.items() if layout == "plain" and name.endswith(".weight")
+    }
+    plain = {module_of(name) for name in weights} & shape.linears
     if quantization.layers:
-        yield from _listed(
+        yield from listed(
             "layer-not-quantized",
             "is listed in quantized_layers but stored plainly",
             sorted(plain & quantization.layers.keys()),
         )
         return
     excluded = {name for name in quantized | plain if _matches(name, quantization.exclude_modules)}
-    yield from _listed(
+    yield from listed(
         "exclusion-contradicted", "is excluded but stored quantized", sorted(quantized & excluded)
     )
-    yield from _listed(
+    yield from listed(
         "layer-not-quantized",
         "is stored plainly but not in exclude_modules, so an engine reads it as quantized",
         sorted(plain - excluded),
@@ -268,7 +271,7 @@ def _check_kv_scales(
         for leaf, scale in ((".k_proj.weight", "k_scale"), (".v_proj.weight", "v_scale"))
         if name.endswith(leaf)
     ]
-    yield from _listed("kv-scale-missing", "is missing", [name for name in wanted if name not in reader])
+    yield from listed("kv-scale-missing", "is missing", [name for name in wanted if name not in reader])
 
 
 def _check_fused_scales(reader: TensorReader, census: TensorCensus) -> Iterator[AuditFinding]:
@@ -295,7 +298,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _listed(check: str, what: str, names: list[str]) -> Iterator[AuditFinding]:
+def listed(check: str, what: str, names: list[str]) -> Iterator[AuditFinding]:
     """A finding for each of the first few names, and one for how many more there are."""
     for name in names[:_MANY]:
         yield finding(check, f"{name} {what}", tensor=name)

@@ -22,6 +22,9 @@ from bwdeploy.worker.export import export_checkpoint, exported_algorithms
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.hf_directory import read_json
 from bwdeploy.worker.process import peak_memory_bytes, return_free_memory
+from bwdeploy.worker.ranks.export import ExportPlan, export_ranks
+from bwdeploy.worker.ranks.refusals import refuse_quantization
+from bwdeploy.worker.ranks.source import read_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +45,8 @@ def run(request: QuantizePtq, report: Callable[[Progress], None]) -> QuantizeRes
     quant_config.check_words(request)
     _refuse_wrong_device(request.device)
     _refuse_quantized_source(request.source)
+    if request.layout == "tensorrt_llm":
+        refuse_quantization(request, read_source(request.source, trust_remote_code=request.trust_remote_code))
     clock = _Clock()
     with clock.phase("import", report):
         mtq = import_module("modelopt.torch.quantization")
@@ -54,8 +59,7 @@ def run(request: QuantizePtq, report: Callable[[Progress], None]) -> QuantizeRes
         model = _quantize(mtq, model, config, forward_loop)
         modules = _count_quantized(model)
     with clock.phase("export", report):
-        export_checkpoint(model, source=request.source, out=request.out, code=request.trust_remote_code)
-    quant_algo, kv_algo = exported_algorithms(request.out)
+        quant_algo, kv_algo = _export(request, model)
     return QuantizeResult(
         quant_algo=quant_algo,
         kv_cache_quant_algo=kv_algo,
@@ -69,6 +73,17 @@ def run(request: QuantizePtq, report: Callable[[Progress], None]) -> QuantizeRes
         peak_memory_bytes=peak_memory_bytes(),
         peak_gpu_memory_bytes=_peak_gpu_memory(request.device),
     )
+
+
+def _export(request: QuantizePtq, model: Any) -> tuple[str, str | None]:  # noqa: ANN401 - transformers
+    """Write the checkpoint in the layout that is wanted; its quant_algo and kv_cache_quant_algo."""
+    if request.layout == "unified":
+        export_checkpoint(model, source=request.source, out=request.out, code=request.trust_remote_code)
+        return exported_algorithms(request.out)
+    described = read_source(request.source, trust_remote_code=request.trust_remote_code)
+    plan = ExportPlan(request.source, described, request.out, request.tp, request.pp)
+    _, quantization = export_ranks(model, plan)
+    return str(quantization.algorithm), quantization.section["kv_cache_quant_algo"]
 
 
 class _Clock:
