@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bwdeploy_runtime.tensors import Tensor
 
 _MESSAGES: Final = "tritonclient.grpc.model_config_pb2"
+_ENGINE_BACKEND: Final = "tensorrtllm"
 
 
 def build_model_config(name: str, *, decoupled: bool) -> Any:  # noqa: ANN401 - generated message class
@@ -31,7 +32,7 @@ def build_model_config(name: str, *, decoupled: bool) -> Any:  # noqa: ANN401 - 
     `max_batch_size` is 0 because the engine batches, not Triton; auto-completion is off when we launch, so
     everything that the model could complete stands here.
     """
-    messages = _messages()
+    messages = config_messages()
     config = messages.ModelConfig(name=name, backend="python", max_batch_size=0)
     config.input.extend(_tensor(messages.ModelInput, item, optional=item.optional) for item in tensors.INPUTS)
     config.output.extend(_tensor(messages.ModelOutput, item) for item in tensors.OUTPUTS)
@@ -58,12 +59,12 @@ def parse_pbtxt(text: str) -> Any:  # noqa: ANN401 - generated message class
     Raises:
         google.protobuf.text_format.ParseError: with line and column.
     """
-    return text_format.Parse(text, _messages().ModelConfig())
+    return text_format.Parse(text, config_messages().ModelConfig())
 
 
 def pbtxt_names(message: str) -> tuple[str, ...]:
     """The fields of a message of config.pbtxt, or the values of an enumeration; empty for an unknown one."""
-    file = _messages().ModelConfig.DESCRIPTOR.file
+    file = config_messages().ModelConfig.DESCRIPTOR.file
     if message in file.message_types_by_name:
         return tuple(field.name for field in file.message_types_by_name[message].fields)
     found = file.enum_types_by_name.get(message)
@@ -87,7 +88,7 @@ def _name_refusals(config: Any, directory_name: str) -> list[str]:  # noqa: ANN4
         found.append(f"model name {config.name!r} differs from its directory {directory_name!r}")
     if config.max_batch_size < 0:
         found.append(f"max_batch_size is {config.max_batch_size}, below 0")
-    if not config.backend:
+    if not config.backend and config.platform != "ensemble":
         found.append("no backend is named")
     return found
 
@@ -106,7 +107,7 @@ def _tensor_refusals(kind: str, items: Any) -> list[str]:  # noqa: ANN401
 
 
 def _instance_refusals(config: Any) -> list[str]:  # noqa: ANN401
-    kinds = _messages().ModelInstanceGroup
+    kinds = config_messages().ModelInstanceGroup
     found = []
     for group in config.instance_group:
         if group.count < 1:
@@ -119,7 +120,9 @@ def _instance_refusals(config: Any) -> list[str]:  # noqa: ANN401
 def _scheduling_refusals(config: Any) -> list[str]:  # noqa: ANN401
     decoupled = config.model_transaction_policy.decoupled
     found = []
-    if config.HasField("dynamic_batching") and (decoupled or config.max_batch_size == 0):
+    # The engine's own backend reads the queue limit there, whatever Triton does with it.
+    batches = config.HasField("dynamic_batching") and config.backend != _ENGINE_BACKEND
+    if batches and (decoupled or config.max_batch_size == 0):
         found.append("dynamic_batching does nothing for a decoupled model or with max_batch_size 0")
     if config.response_cache.enable and decoupled:
         found.append("response_cache is refused for a decoupled model")
@@ -130,13 +133,13 @@ def _scheduling_refusals(config: Any) -> list[str]:  # noqa: ANN401
 
 
 def _tensor(message: Any, item: Tensor, **more: bool) -> Any:  # noqa: ANN401
-    data_type = _messages().DataType.Value(item.data_type)
+    data_type = config_messages().DataType.Value(item.data_type)
     return message(name=item.name, data_type=data_type, dims=list(item.dims), **more)
 
 
 @cache
-def _messages() -> ModuleType:
-    """The generated module; registered under its own name, so that tritonclient later finds this one."""
+def config_messages() -> ModuleType:
+    """The generated module of messages; under its own name, so that tritonclient later finds this one."""
     loaded = sys.modules.get(_MESSAGES)
     if loaded is not None:
         return loaded

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SERVER_VERSION: Final = "2.51"
-PINS: Final = ("nvidia-pytriton==0.7.0", "numpy==1.26.4")
+PINS: Final = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "tokenizers==0.22.2")
 """Version 2.51's stub crashes on strings with numpy 2: pybind11 2.10, cured one release later by
-https://github.com/triton-inference-server/python_backend/pull/384."""
+https://github.com/triton-inference-server/python_backend/pull/384. The models that serve an engine turn text
+into tokens inside the stub, hence tokenizers."""
 
 PYTHON_VERSIONS: Final = ((3, 11), (3, 12))
 """The server has a stub for each and numpy 1.26.4 a wheel; 3.13 has no such wheel."""

@@ -1,0 +1,1 @@
+"""The model `postprocessing`: tokens into text."""

@@ -1,0 +1,1 @@
+"""The model `preprocessing`: text into the tensors of the engine."""
