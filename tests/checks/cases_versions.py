@@ -16,6 +16,14 @@ FIRES = (
         hint="Set engine.backend: pytorch, or engine.tensorrt_llm: 1.2.1",
     ),
     Fires(
+        "version-engine-image",
+        (TRT, V13),
+        "engine.tensorrt_llm",
+        "no known Triton image carries TensorRT-LLM 1.3.0rc20, and an engine loads in no other version, "
+        "not even another patch",
+        hint="Build and serve with one of 1.2.0, 1.2.1",
+    ),
+    Fires(
         "version-modelopt-format",
         ("quantize.format=nvfp4_weight_only",),
         "quantize.format",
@@ -69,6 +77,12 @@ FIRES = (
 )
 SILENT = (
     Silent("version-engines-gone", (TRT, V13)),
+    Silent("version-engine-image", (TRT,)),
+    Silent("version-engine-image", (V13,)),
+    Silent("version-engine-image", (TRT, V13, "serve.runtime=reference")),
+    Silent("version-engine-image", (TRT, "engine.tensorrt_llm='1.3.0rc21'")),
+    Silent("version-image-import", ("engine.tensorrt_llm='1.2.0'", "serve.server=trtllm-serve")),
+    Silent("version-image-import", ("engine.tensorrt_llm='1.2.0'", TRT)),
     Silent("version-modelopt-format", ("quantize.format=nvfp4_weight_only", "serve.runtime=reference")),
     Silent("version-modelopt-format", (V13, "quantize.format=nvfp4_weight_only")),
     Silent("version-image-import", ("engine.tensorrt_llm='1.2.0'", "serve.runtime=reference")),

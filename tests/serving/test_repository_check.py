@@ -328,6 +328,21 @@ def test_a_launch_script_beside_the_models_is_read(tmp_path: Path, line: str, ru
     assert [(name, where) for name, where, _ in found(tmp_path)] == [(rule, 3)]
 
 
+@pytest.mark.parametrize("separator", [" ", " \\\n  "])
+@pytest.mark.parametrize(
+    ("doors", "expected"),
+    [("--allow-http=false --allow-grpc=false", []), ("--allow-http=false", ["triton-model-control"])],
+)
+def test_a_rank_without_doors_may_load_its_model_explicitly(
+    tmp_path: Path, separator: str, doors: str, expected: list[str]
+) -> None:
+    model(tmp_path, LLMAPI)
+    follower = f"-n 1 tritonserver --model-control-mode=explicit --load-model=tensorrt_llm {doors}"
+    words = f"mpirun -n 1 tritonserver --http-port=1 : {follower} : {follower}".split()
+    (tmp_path / "serve.sh").write_text(separator.join(words) + "\n")
+    assert sorted({rule for rule, _, _ in found(tmp_path)}) == expected
+
+
 def test_a_safe_launch_script_has_no_findings(tmp_path: Path) -> None:
     model(tmp_path, LLMAPI)
     (tmp_path / "serve.sh").write_text(
@@ -359,7 +374,8 @@ def test_every_rule_is_described_and_tested() -> None:
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"triton(-[a-z]+)+", name) for name in ids)
     assert all(rule.summary and rule.source and rule.why for rule in REPOSITORY_RULES)
-    here = Path(__file__).read_text()
+    files = (Path(__file__), Path(__file__).with_name("test_repository_check_engines.py"))
+    here = "".join(file.read_text() for file in files)
     assert [name for name in ids if f'"{name}"' not in here] == []
 
 

@@ -112,6 +112,7 @@ def test_asking_tells_text_tokens_and_speed(echo: Endpoint) -> None:
     asked = ask(echo, TEXT, Sampling(max_tokens=40), on_text=heard.append)
     assert asked.text == "".join(heard) == TEXT[:40]
     assert asked.tokens == 40
+    assert asked.tokens_per_s is not None
     assert 0 < asked.first_token_s < asked.seconds
     assert 20 < asked.tokens_per_s < 200  # 5 ms a token
 
@@ -122,6 +123,7 @@ def test_the_load_test_counts_all_tokens(echo: Endpoint) -> None:
     assert (report.requests, report.tokens, report.failures) == (10, 320, ())
     assert 10 * 3 <= report.responses <= 320
     assert report.first_token.p50_ms <= report.first_token.p99_ms
+    assert report.inter_token is not None
     assert 3 < report.inter_token.p50_ms < 50
     assert report.to_json()["tokens_per_s"] == pytest.approx(320 / report.seconds)
 

@@ -29,9 +29,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = Parser(allow_abbrev=False, add_help=False)
     for flag in ("--rm", "--init"):
         parser.add_argument(flag, action="store_true")
-    for once in ("--name", "--gpus", "--shm-size"):
+    for once in ("--name", "--gpus", "--shm-size", "--network"):
         parser.add_argument(once)
-    for many in ("--publish", "--mount", "--ulimit", "--cap-drop", "--cap-add", "--security-opt"):
+    for many in ("--publish", "--mount", "--ulimit", "--cap-drop", "--cap-add", "--security-opt", "--env"):
         parser.add_argument(many, action="append", default=[])
     parser.add_argument("image")
     parser.add_argument("command", nargs=argparse.REMAINDER)

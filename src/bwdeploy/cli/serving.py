@@ -140,10 +140,16 @@ def _ask(
         print_json(_asked_json(asked))
     else:
         typer.echo(f"{asked.prompt}\n{asked.text}")
-        typer.echo(
-            f"[{asked.tokens} tokens in {asked.seconds:.1f} s: {asked.tokens_per_s:.1f} tokens/s,"
-            f" first after {asked.first_token_s:.2f} s]"
-        )
+        typer.echo(_speed(asked))
+
+
+def _speed(asked: Asked) -> str:
+    if asked.tokens_per_s is None:  # the model does not count its tokens
+        return f"[{asked.seconds:.1f} s, first text after {asked.first_token_s:.2f} s]"
+    return (
+        f"[{asked.tokens} tokens in {asked.seconds:.1f} s: {asked.tokens_per_s:.1f} tokens/s,"
+        f" first after {asked.first_token_s:.2f} s]"
+    )
 
 
 def _asked_json(asked: Asked) -> dict[str, object]:
@@ -154,7 +160,7 @@ def _asked_json(asked: Asked) -> dict[str, object]:
         "tokens": asked.tokens,
         "seconds": round(asked.seconds, 3),
         "first_token_s": round(asked.first_token_s, 3),
-        "tokens_per_s": round(asked.tokens_per_s, 2),
+        "tokens_per_s": None if asked.tokens_per_s is None else round(asked.tokens_per_s, 2),
     }
 
 

@@ -24,15 +24,17 @@ class Asked:
     prompt: str
     text: str
     finish_reason: str | None
-    tokens: int
-    """From the model's own counter; other clients at the same time would be counted too."""
+    tokens: int | None
+    """From the model's own counter; other clients at the same time would be counted too. None without one."""
     seconds: float
     """From sending to the last piece."""
     first_token_s: float
 
     @property
-    def tokens_per_s(self) -> float:
+    def tokens_per_s(self) -> float | None:
         """All tokens over the whole time, prompt included."""
+        if self.tokens is None:
+            return None
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
@@ -50,14 +52,13 @@ def ask(
         GenerationError: the model refused or failed.
         ToolError: its metrics cannot be read.
     """
-    before = metrics.read_counts(endpoint)
+    tally = metrics.Tally(endpoint)
     answer = collect(_told(generate_stream(endpoint, prompt, sampling, idle_s=idle_s), on_text))
-    after = metrics.wait_for_finished(endpoint, before, timeout_s=_COUNT_DEADLINE_S)
     return Asked(
         prompt=prompt,
         text=answer.text,
         finish_reason=answer.finish_reason,
-        tokens=after.tokens - before.tokens,
+        tokens=tally.tokens(timeout_s=_COUNT_DEADLINE_S),
         seconds=answer.seconds,
         first_token_s=answer.first_piece_s,
     )

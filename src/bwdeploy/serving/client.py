@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bwdeploy.errors import ToolError
+from bwdeploy.serving.vocabulary import LLMAPI, Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +42,7 @@ class Endpoint:
     metrics: str
     """host:port"""
     model: str
+    vocabulary: Vocabulary = LLMAPI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +55,6 @@ class Sampling:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
-
-    def fields(self) -> dict[str, FieldValue]:
-        """Tensor name → value, for those that are set."""
-        values: dict[str, FieldValue | None] = {
-            "sampling_param_max_tokens": self.max_tokens,
-            "sampling_param_temperature": self.temperature,
-            "sampling_param_top_k": self.top_k,
-            "sampling_param_top_p": self.top_p,
-            "sampling_param_seed": self.seed,
-            "sampling_param_stop": list(self.stop) or None,
-        }
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

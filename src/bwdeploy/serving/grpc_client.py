@@ -15,16 +15,14 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bwdeploy.serving.client import DEFAULT_IDLE_S, FieldValue, GenerationError, Piece
-from bwdeploy_runtime.tensors import INPUTS
+from bwdeploy.serving.vocabulary import request_fields
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from bwdeploy.serving.client import Endpoint, Sampling
+    from bwdeploy.serving.vocabulary import Field
 
-_DATA_TYPES: Final = {
-    tensor.name: tensor.data_type.removeprefix("TYPE_").replace("STRING", "BYTES") for tensor in INPUTS
-}
 _PACKED: Final = {"BOOL": "<?", "INT32": "<i", "UINT64": "<Q", "FP32": "<f"}
 _END: Final = object()
 
@@ -42,16 +40,11 @@ def stream(
     Raises:
         GenerationError: refused, failed, or nothing came for `idle_s`.
     """
-    fields = {
-        "text_input": prompt,
-        "streaming": streaming,
-        "return_finish_reason": True,
-        **sampling.fields(),
-    }
+    fields = request_fields(endpoint.vocabulary, prompt, sampling, streaming=streaming)
     received: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with grpc.insecure_channel(endpoint.grpc) as channel:
         started = time.perf_counter()
-        request = _request(endpoint.model, fields)
+        request = _request(endpoint, fields)
         call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([request]))
         # gRPC has a deadline for the whole call, none for the next message: hence the thread.
         reader = threading.Thread(target=_read, args=(call, received), daemon=True)
@@ -96,12 +89,12 @@ def _pieces(received: queue.SimpleQueue[Any], *, idle_s: float, started: float) 
             )
 
 
-def _request(model: str, fields: dict[str, FieldValue]) -> Any:  # noqa: ANN401 - generated message
-    request = service_pb2.ModelInferRequest(model_name=model)
-    for name, value in fields.items():
+def _request(endpoint: Endpoint, fields: tuple[Field, ...]) -> Any:  # noqa: ANN401 - generated message
+    request = service_pb2.ModelInferRequest(model_name=endpoint.model)
+    batch = [1] if endpoint.vocabulary.batched else []
+    for (name, data_type), value in fields:
         values = value if isinstance(value, list) else [value]
-        data_type = _DATA_TYPES[name]
-        request.inputs.add(name=name, datatype=data_type, shape=[len(values)])
+        request.inputs.add(name=name, datatype=data_type, shape=[*batch, len(values)])
         request.raw_input_contents.append(b"".join(_raw(data_type, item) for item in values))
     return request
 

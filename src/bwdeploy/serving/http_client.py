@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from bwdeploy.serving.client import DEFAULT_IDLE_S, FieldValue, GenerationError, Piece
+from bwdeploy.serving.vocabulary import request_fields
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -36,7 +37,7 @@ def generate(
     Raises:
         GenerationError: refused, failed, or nothing came for `idle_s`.
     """
-    body = _body(prompt, sampling, streaming=False, extra=extra or {})
+    body = {**_body(endpoint, prompt, sampling, streaming=False), **(extra or {})}
     started = time.perf_counter()
     with _posted(endpoint, "generate", body, idle_s=idle_s) as response:
         yield _piece(response.read(), status=f"HTTP {response.status}", started=started)
@@ -55,7 +56,7 @@ def generate_stream(
     Raises:
         GenerationError: refused, failed, or nothing came for `idle_s`.
     """
-    body = _body(prompt, sampling, streaming=streaming, extra={})
+    body = _body(endpoint, prompt, sampling, streaming=streaming)
     started = time.perf_counter()
     with _posted(endpoint, "generate_stream", body, idle_s=idle_s) as response:
         status = f"HTTP {response.status}"
@@ -66,16 +67,9 @@ def generate_stream(
                 yield _piece(line[len(_EVENT) :], status=status, started=started)
 
 
-def _body(
-    prompt: str, sampling: Sampling, *, streaming: bool, extra: Mapping[str, FieldValue]
-) -> dict[str, FieldValue]:
-    return {
-        "text_input": prompt,
-        "streaming": streaming,
-        "return_finish_reason": True,
-        **sampling.fields(),
-        **extra,
-    }
+def _body(endpoint: Endpoint, prompt: str, sampling: Sampling, *, streaming: bool) -> dict[str, FieldValue]:
+    fields = request_fields(endpoint.vocabulary, prompt, sampling, streaming=streaming)
+    return {field.tensor.name: field.value for field in fields}
 
 
 @contextmanager

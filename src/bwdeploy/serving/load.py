@@ -2,7 +2,8 @@
 
 The client shares the machine with the server, so it does as little as it can: plain sockets under one
 asyncio loop, responses counted in the raw bytes, no JSON read. Tokens are taken from the model's own
-counter, never guessed from text. One process; its own CPU time is part of the result.
+counter, never guessed from text; an engine behind an ensemble has none, and then they are unknown.
+One process; its own CPU time is part of the result.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bwdeploy.serving import metrics
 from bwdeploy.serving.client import GenerationError
+from bwdeploy.serving.vocabulary import request_fields
 
 if TYPE_CHECKING:
     from bwdeploy.serving.client import Endpoint, Sampling
@@ -67,20 +69,21 @@ class LoadReport:
     failures: tuple[str, ...]
     """Distinct messages."""
     seconds: float
-    tokens: int
+    tokens: int | None
+    """None when the model does not count them."""
     responses: int
     first_token: Percentiles
     """From sending a request to its first response."""
     response_gap: Percentiles
     """Between two responses of a stream."""
-    inter_token: Percentiles
+    inter_token: Percentiles | None
     """Per stream: first to last response, over the tokens of a mean answer less one."""
     client_cpu_s: float
 
     @property
-    def tokens_per_s(self) -> float:
+    def tokens_per_s(self) -> float | None:
         """All tokens over the whole time."""
-        return self.tokens / self.seconds
+        return None if self.tokens is None else self.tokens / self.seconds
 
     @property
     def responses_per_s(self) -> float:
@@ -112,12 +115,12 @@ def run_load(endpoint: Endpoint, plan: LoadPlan) -> LoadReport:
     Raises:
         ToolError: the model's metrics cannot be read.
     """
-    before = metrics.read_counts(endpoint)
+    tally = metrics.Tally(endpoint)
     cpu_before_s, started_s = time.process_time(), time.perf_counter()
     streams = asyncio.run(_run(endpoint, plan))
     seconds, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_before_s
-    after = metrics.wait_for_finished(endpoint, before, requests=len(streams), timeout_s=_COUNT_DEADLINE_S)
-    return _report(plan, streams, seconds=seconds, tokens=after.tokens - before.tokens, client_cpu_s=cpu_s)
+    tokens = tally.tokens(requests=len(streams), timeout_s=_COUNT_DEADLINE_S)
+    return _report(plan, streams, seconds=seconds, tokens=tokens, client_cpu_s=cpu_s)
 
 
 async def _run(endpoint: Endpoint, plan: LoadPlan) -> list[_Stream]:
@@ -138,7 +141,8 @@ async def _run(endpoint: Endpoint, plan: LoadPlan) -> list[_Stream]:
 
 
 def _request(endpoint: Endpoint, prompt: str, sampling: Sampling) -> bytes:
-    body = json.dumps({"text_input": prompt, "streaming": True, **sampling.fields()}).encode()
+    fields = request_fields(endpoint.vocabulary, prompt, sampling, streaming=True, reason=False)
+    body = json.dumps({field.tensor.name: field.value for field in fields}).encode()
     head = (
         f"POST /v2/models/{endpoint.model}/generate_stream HTTP/1.1\r\nHost: {endpoint.http}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -203,13 +207,12 @@ class _Reader(asyncio.Protocol):
 
 
 def _report(
-    plan: LoadPlan, streams: list[_Stream], *, seconds: float, tokens: int, client_cpu_s: float
+    plan: LoadPlan, streams: list[_Stream], *, seconds: float, tokens: int | None, client_cpu_s: float
 ) -> LoadReport:
     answered = [stream for stream in streams if stream.arrivals_s]
     if not answered:
         reasons = sorted({stream.failure for stream in streams})
         raise GenerationError(f"No request was answered: {'; '.join(reasons[:3])}", status="load test")
-    mean_tokens = tokens / len(answered)
     return LoadReport(
         concurrency=plan.concurrency,
         requests=len(streams),
@@ -219,14 +222,14 @@ def _report(
         responses=sum(len(stream.arrivals_s) for stream in answered),
         first_token=Percentiles.of([stream.arrivals_s[0] - stream.sent_s for stream in answered]),
         response_gap=Percentiles.of([gap for stream in answered for gap in _gaps(stream)]),
-        inter_token=Percentiles.of(
-            [
-                (stream.arrivals_s[-1] - stream.arrivals_s[0]) / max(1.0, mean_tokens - 1)
-                for stream in answered
-            ]
-        ),
+        inter_token=None if tokens is None else _inter_token(answered, mean_tokens=tokens / len(answered)),
         client_cpu_s=client_cpu_s,
     )
+
+
+def _inter_token(answered: list[_Stream], *, mean_tokens: float) -> Percentiles:
+    spans = [stream.arrivals_s[-1] - stream.arrivals_s[0] for stream in answered]
+    return Percentiles.of([span / max(1.0, mean_tokens - 1) for span in spans])
 
 
 def _gaps(stream: _Stream) -> list[float]:

@@ -1,7 +1,7 @@
 """Read the model's own metrics from Triton's Prometheus page.
 
 Triton's core metrics mislead for decoupled models (failures and cancellations count as success), so only
-the families that our runtime exports are looked at.
+the families that our runtime exports are looked at. An ensemble in front of an engine exports none of them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,25 @@ class Counts:
     """Those of them that were cancelled."""
     tokens: int
     """Tokens sent to clients by finished requests."""
+
+
+class Tally:
+    """Counts what the model does from now on."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._before = read_counts(endpoint) if endpoint.vocabulary.ours else None
+
+    def tokens(self, *, requests: int = 1, timeout_s: float) -> int | None:
+        """Tokens that were made once `requests` more have ended; None when the model does not count.
+
+        Raises:
+            ToolError: the metrics port does not answer.
+        """
+        if self._before is None:
+            return None
+        after = wait_for_finished(self._endpoint, self._before, requests=requests, timeout_s=timeout_s)
+        return after.tokens - self._before.tokens
 
 
 def read_counts(endpoint: Endpoint) -> Counts:

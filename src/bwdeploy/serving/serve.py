@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - part of the public dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from bwdeploy.errors import StoreError
+from bwdeploy.errors import HostError, StoreError
 from bwdeploy.places import cache_directory
 from bwdeploy.serving.canary import wait_until_answering
 from bwdeploy.serving.client import Endpoint
+from bwdeploy.serving.launch_line import LAUNCH
 from bwdeploy.tools.triton_request import ServerKind, ServerRequest
 from bwdeploy.tools.triton_server import start_server
 
@@ -64,20 +65,22 @@ def serving(
     """The deployment, served and answering; the server is gone when the block ends.
 
     Raises:
-        HostError: a port is taken, or this machine lacks the server.
+        HostError: a port is taken, this machine lacks the server, or the server cannot load the engine.
         ToolError: the server or the model did not start.
         StoreError: the log or the server's environment cannot be written.
     """
+    _require_one_machine(deployment)
     started = time.perf_counter()
     timeout_s = float(deployment.serve.startup_timeout_s)
     request = _server_request(deployment, options)
-    on_progress(f"starting Triton with {deployment.serve.model_name}; log: {request.log}")
+    on_progress(f"starting Triton with {deployment.model}; log: {request.log}")
     with start_server(request, on_progress=on_progress) as server:
         endpoint = Endpoint(
             http=server.http_url,
             grpc=server.grpc_url,
             metrics=server.metrics_url,
-            model=deployment.serve.model_name,
+            model=deployment.model,
+            vocabulary=deployment.vocabulary,
         )
         wait_until_answering(server, endpoint, timeout_s=timeout_s, on_progress=on_progress)
         yield LiveModel(endpoint=endpoint, server=server, started_s=time.perf_counter() - started)
@@ -105,6 +108,15 @@ def serve(
         on_progress("stopped")
 
 
+def _require_one_machine(deployment: Deployment) -> None:
+    if deployment.engine is not None and deployment.nodes > 1:
+        raise HostError(
+            f"The engine's {deployment.engine.world_size} ranks are spread over {deployment.nodes} machines, "
+            "and bwdeploy starts a server on this one only.",
+            hint=f"Run {deployment.repository / LAUNCH}, which starts a task for each rank with srun.",
+        )
+
+
 def _server_request(deployment: Deployment, options: ServeOptions) -> ServerRequest:
     return ServerRequest(
         repository=deployment.repository,
@@ -115,6 +127,7 @@ def _server_request(deployment: Deployment, options: ServeOptions) -> ServerRequ
         metrics_port=options.metrics_port,
         startup_timeout_s=deployment.serve.startup_timeout_s + _SERVER_ALLOWANCE_S,
         tensorrt_llm=deployment.tensorrt_llm,
+        engine=deployment.engine,
         image=options.image,
         container_program=options.container_program,
         gpus=options.gpus,

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING, Final, Literal
 
 from bwdeploy.errors import HostError
-from bwdeploy.facts.stacks import triton_image, versions_with_images
+from bwdeploy.facts.stacks import stack_of_image, triton_image, versions_with_images
+from bwdeploy.tools.triton_ranks import ranks_command
 from bwdeploy.tools.triton_request import LOOPBACK, STACK_BYTES, Ports, server_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bwdeploy.tools.triton_ranks import EngineLaunch
     from bwdeploy.tools.triton_request import LaunchIdentity, ServerRequest
 
 _REGISTRY_IMAGE: Final = "nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3"
 _INSIDE: Final = Ports(http=8000, grpc=8001, metrics=8002)
-_REPOSITORY_INSIDE: Final = "/models"
+_TAG: Final = re.compile(r"(?:^|/)tritonserver:(\d\d\.\d\d)-trtllm-python-py3$")
+
+REPOSITORY_INSIDE: Final = "/models"
+"""Where the container sees the repository; an engine's config.pbtxt holds paths below it."""
 
 
 def image_for(tensorrt_llm: str) -> str:
@@ -41,6 +47,28 @@ def image_for(tensorrt_llm: str) -> str:
     return _REGISTRY_IMAGE.format(release=release)
 
 
+def check_image(image: str, engine: EngineLaunch) -> str:
+    """Whether `image` can load the engine: "" when it can, a remark when nobody here knows.
+
+    Raises:
+        HostError: it carries another TensorRT-LLM than the one that built the engine.
+    """
+    found = _TAG.search(image)
+    stack = stack_of_image(found[1]) if found else None
+    if stack is None:
+        return f"{image} is no image that is known; it must carry TensorRT-LLM {engine.version} exactly"
+    if stack.tensorrt_llm != engine.version:
+        release = triton_image(engine.version)
+        raise HostError(
+            f"{image} carries TensorRT-LLM {stack.tensorrt_llm}, and TensorRT-LLM {engine.version} built the "
+            "engine: no other version loads it, not even another patch.",
+            hint=f"Use {_REGISTRY_IMAGE.format(release=release)}."
+            if release
+            else f"Build the engine again with engine.tensorrt_llm: {stack.tensorrt_llm}.",
+        )
+    return ""
+
+
 def container_command(
     program: Path, request: ServerRequest, *, name: str, ports: Ports, identity: LaunchIdentity
 ) -> tuple[str, ...]:
@@ -50,6 +78,7 @@ def container_command(
         HostError: no known image for the TensorRT-LLM version.
     """
     image = request.image or image_for(request.tensorrt_llm)
+    environment = request.engine.environment if request.engine else {}
     published = zip(_numbers(ports), _numbers(_INSIDE), strict=True)
     return (
         str(program),
@@ -59,6 +88,7 @@ def container_command(
         f"--name={name}",
         *(f"--publish={LOOPBACK}:{outside}:{inside}" for outside, inside in published),
         f"--mount={_read_only_mount(request.repository)}",
+        *(f"--env={name}={value}" for name, value in environment.items()),
         *_gpu_options(program.name, request.gpus),
         "--shm-size=2g",
         "--ulimit=memlock=-1:-1",
@@ -67,13 +97,17 @@ def container_command(
         "--cap-add=DAC_OVERRIDE",  # the server runs as root and must read a user's private files
         "--security-opt=no-new-privileges",
         image,
-        "tritonserver",
-        *server_arguments(
-            repository=_REPOSITORY_INSIDE,
-            ports=_INSIDE,
-            address="0.0.0.0",  # noqa: S104 - inside the container; published on loopback only
-            identity=identity,
-            exit_timeout_s=request.exit_timeout_s,
+        *ranks_command(
+            "tritonserver",
+            server_arguments(
+                repository=REPOSITORY_INSIDE,
+                ports=_INSIDE,
+                address="0.0.0.0",  # noqa: S104 - inside the container; published on loopback only
+                identity=identity,
+                exit_timeout_s=request.exit_timeout_s,
+            ),
+            launch=request.engine,
+            shared_memory_prefix=identity.shared_memory_prefix,
         ),
     )
 
@@ -90,7 +124,7 @@ def _numbers(ports: Ports) -> tuple[int, int, int]:
 def _read_only_mount(repository: Path) -> str:
     """The value of --mount: comma separated, quoted as CSV, so that no path can add an option."""
     text = io.StringIO()
-    fields = ("type=bind", f"source={repository}", f"target={_REPOSITORY_INSIDE}", "readonly")
+    fields = ("type=bind", f"source={repository}", f"target={REPOSITORY_INSIDE}", "readonly")
     csv.writer(text, lineterminator="").writerow(fields)
     return text.getvalue()
 

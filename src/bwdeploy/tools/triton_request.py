@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - part of the public dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from bwdeploy.tools.triton_ranks import EngineLaunch, ranks_command
+
 if TYPE_CHECKING:
     from bwdeploy.tools.triton_environment import TritonEnvironment
 
@@ -53,6 +55,8 @@ class ServerRequest:
     """For requests in flight when it is told to stop."""
     tensorrt_llm: str = "1.2.1"
     """Decides the image of a container."""
+    engine: EngineLaunch | None = None
+    """Of a repository that holds an engine."""
     image: str | None = None
     """In place of that image."""
     container_program: Literal["docker", "podman"] | None = None
@@ -126,14 +130,16 @@ def bundled_command(
 def system_command(
     executable: Path, request: ServerRequest, *, ports: Ports, identity: LaunchIdentity
 ) -> tuple[str, ...]:
-    """The command line of a tritonserver that is installed on this machine."""
-    return (
+    """The command line of a tritonserver that is installed on this machine, for every rank of an engine."""
+    return ranks_command(
         str(executable),
-        *server_arguments(
+        server_arguments(
             repository=str(request.repository),
             ports=ports,
             address=LOOPBACK,
             identity=identity,
             exit_timeout_s=request.exit_timeout_s,
         ),
+        launch=request.engine,
+        shared_memory_prefix=identity.shared_memory_prefix,
     )

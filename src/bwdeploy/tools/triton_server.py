@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from bwdeploy.errors import HostError, ToolError
 from bwdeploy.tools.free_ports import choose_ports
 from bwdeploy.tools.guarded_process import GuardedCommand, GuardedProcess
-from bwdeploy.tools.triton_container import container_command, removal_command
+from bwdeploy.tools.triton_container import check_image, container_command, image_for, removal_command
 from bwdeploy.tools.triton_environment import bundled_environment
 from bwdeploy.tools.triton_log import failure_reasons, port_was_taken
 from bwdeploy.tools.triton_request import (
@@ -198,7 +198,8 @@ class _SystemLauncher:
     executable: Path
 
     def __call__(self, ports: Ports, identity: LaunchIdentity) -> GuardedCommand:
-        env = {**_clean_environment(), "BWDEPLOY_ENGINE_PYTHON": sys.executable}
+        engine = self.request.engine.environment if self.request.engine else {}
+        env = {**_clean_environment(), **engine, "BWDEPLOY_ENGINE_PYTHON": sys.executable}
         command = system_command(self.executable, self.request, ports=ports, identity=identity)
         return _guarded(self.request, command, env=env, identity=identity)
 
@@ -216,24 +217,40 @@ class _ContainerLauncher:
 
 
 def _prepare_bundled(request: ServerRequest, on_progress: Callable[[str], None]) -> _BundledLauncher:
+    if request.engine is not None:
+        raise HostError(
+            "The bundled Triton server has no TensorRT-LLM backend, so it cannot load an engine.",
+            hint="Serve with --server container, or --server system where tritonserver has the backend.",
+        )
     environment = bundled_environment(cache=request.cache, on_progress=on_progress)
     return _BundledLauncher(request=request, environment=environment)
 
 
-def _prepare_system(request: ServerRequest, _on_progress: Callable[[str], None]) -> _SystemLauncher:
+def _prepare_system(request: ServerRequest, on_progress: Callable[[str], None]) -> _SystemLauncher:
     found = shutil.which("tritonserver")
     if found is None:
-        raise HostError("There is no tritonserver on PATH.", hint="Use the bundled server or a container.")
+        hint = "Use --server container." if request.engine else "Use the bundled server or a container."
+        raise HostError("There is no tritonserver on PATH.", hint=hint)
+    if request.engine is not None:
+        on_progress(f"this machine's tritonserver must carry TensorRT-LLM {request.engine.version} exactly")
+        if request.engine.needs_mpirun and shutil.which("mpirun") is None:
+            raise HostError(
+                f"There is no mpirun on PATH, which starts the engine's {request.engine.world_size} ranks.",
+                hint="Install Open MPI, set serve.launch_mode: orchestrator, or use --server container.",
+            )
     return _SystemLauncher(request=request, executable=Path(found))
 
 
-def _prepare_container(request: ServerRequest, _on_progress: Callable[[str], None]) -> _ContainerLauncher:
+def _prepare_container(request: ServerRequest, on_progress: Callable[[str], None]) -> _ContainerLauncher:
     wanted = (request.container_program,) if request.container_program else ("docker", "podman")
     found = next((path for program in wanted if (path := shutil.which(program))), None)
     if found is None:
-        raise HostError(
-            f"There is no {' or '.join(wanted)} on PATH.", hint="Install one, or use the bundled server."
-        )
+        hint = "Install one." if request.engine else "Install one, or use the bundled server."
+        raise HostError(f"There is no {' or '.join(wanted)} on PATH.", hint=hint)
+    if request.engine is not None:
+        remark = check_image(request.image or image_for(request.tensorrt_llm), request.engine)
+        if remark:
+            on_progress(remark)
     return _ContainerLauncher(request=request, program=Path(found))
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.formats import format_table
+from bwdeploy.facts.llm_args import bundled_schema
 from bwdeploy.facts.stacks import (
     last_with_engines,
     modelopt_used,
     stack_of_image,
     triton_image,
     unknown_algorithms,
+    versions_with_images,
 )
 from bwdeploy.facts.versions import parse_version
 
@@ -40,6 +42,21 @@ def _engines_gone(subject: Subject) -> Iterator[Problem]:
         yield Problem(("engine", "backend"), message, hint)
 
 
+def _engine_image(subject: Subject) -> Iterator[Problem]:
+    recipe, last = subject.recipe, parse_version(last_with_engines())
+    version = parse_version(recipe.engine.tensorrt_llm)
+    if recipe.engine.backend != "tensorrt" or recipe.serve.runtime != "tensorrt_llm":
+        return
+    if version is None or last is None or version > last or triton_image(recipe.engine.tensorrt_llm):
+        return  # version-engines-gone says the rest
+    message = (
+        f"no known Triton image carries TensorRT-LLM {recipe.engine.tensorrt_llm}, and an engine loads in no "
+        "other version, not even another patch"
+    )
+    usable = ", ".join(known for known in versions_with_images() if bundled_schema(known) is not None)
+    yield Problem(("engine", "tensorrt_llm"), message, f"build and serve with one of {usable}")
+
+
 def _algorithm_unknown(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
     version, word = parse_version(recipe.engine.tensorrt_llm), recipe.quantize.format
@@ -60,6 +77,8 @@ def _algorithm_unknown(subject: Subject) -> Iterator[Problem]:
 def _image_breaks(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
     stack = stack_of_image(triton_image(recipe.engine.tensorrt_llm) or "")
+    if recipe.serve.server == "trtllm-serve" or recipe.engine.backend == "tensorrt":
+        return  # neither the other image nor the engine's backend imports it
     if recipe.serve.runtime == "tensorrt_llm" and stack is not None and stack.broken_openai:
         message = (
             f"the only Triton image with TensorRT-LLM {stack.tensorrt_llm}, {stack.image}, carries openai "
@@ -122,6 +141,16 @@ RULES = (
         find=_engines_gone,
         source="https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20",
         why="trtllm-build, the conversion scripts and the engine runtime are gone from the package.",
+    ),
+    Rule(
+        id="version-engine-image",
+        severity="error",
+        summary="an engine that no Triton image can load",
+        find=_engine_image,
+        source="https://github.com/triton-inference-server/server/issues/7362 · "
+        "https://github.com/triton-inference-server/server/issues/8462",
+        why="An engine is bound to the TensorRT-LLM that built it; a server with another one refuses it, "
+        "after hours of building.",
     ),
     Rule(
         id="version-modelopt-format",

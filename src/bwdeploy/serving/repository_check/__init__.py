@@ -1,8 +1,9 @@
 """What is wrong with an existing Triton model repository, as far as its files show.
 
 A Triton server tells some of this in its log only, some as a hang of the first stream, and accepts the rest.
-Reads configurations and launch scripts, runs nothing. `rules` holds the rules of one model,
-`launch` those of launch files; here stand the walk and what concerns several models at once.
+Reads configurations and launch scripts, runs nothing. `rules` holds the rules of one model, `launch` those of
+launch files, `engines` those of an engine and what stands around it; here stand the walk and what concerns
+several models at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from bwdeploy.recipe.places import dotted
 from bwdeploy.recipe.words import nearest
 from bwdeploy.serving.model_config import parse_pbtxt, pbtxt_names
 from bwdeploy.serving.repository_check.devices import DEVICE_RULES, device_problems
+from bwdeploy.serving.repository_check.engine_launch import ENGINE_LAUNCH_RULES, engine_launch_problems
+from bwdeploy.serving.repository_check.engines import ENGINE_RULES, engine_problems, found_engines
 from bwdeploy.serving.repository_check.ensembles import ENSEMBLE_RULES, ensemble_problems
 from bwdeploy.serving.repository_check.launch import LAUNCH_RULES, launch_problems
 from bwdeploy.serving.repository_check.model import (
@@ -60,6 +63,8 @@ REPOSITORY_RULES: tuple[DescribedRule, ...] = (
     *DEVICE_RULES,
     *SETTINGS_RULES,
     *ENSEMBLE_RULES,
+    *ENGINE_RULES,
+    *ENGINE_LAUNCH_RULES,
     *TEMPLATE_RULES,
     *LAUNCH_RULES,
 )
@@ -83,6 +88,9 @@ def check_repository(directory: Path) -> tuple[Finding, ...]:
         problems += device_problems(model)
         problems += settings_problems(model)
         problems += ensemble_problems(model, models, alone=is_model)
+    engines = found_engines(models, problems)
+    problems += engine_problems(models, engines)
+    problems += engine_launch_problems(directory, engines)
     problems += launch_problems(directory)
     findings = {_finding(problem, rules[problem.rule]) for problem in problems}
     return tuple(sorted(findings, key=lambda one: (one.file, one.line, one.rule, one.message)))

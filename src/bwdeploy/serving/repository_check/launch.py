@@ -17,6 +17,8 @@ _SUFFIXES = frozenset({".sh", ".bash", ".yaml", ".yml", ".env", ".service", ".sb
 _NAMES = frozenset({"Dockerfile", "Makefile", "Procfile"})
 _MAX_BYTES = 1_000_000
 _CONTROL = re.compile(r"--model-control-mode[=\s\"',]+(explicit|poll)\b")
+_CLOSED = ("--allow-http=false", "--allow-grpc=false")
+_NEXT_PROCESS = re.compile(r"(?:^|\s):(?=\s|$)")
 _PREFIX = re.compile(r"shm-region-prefix-name=([\w${}.-]+)")
 _GUARDED = "triton_python_backend_shm_region_"
 _IMAGE = re.compile(r"nvidia/tritonserver:(?P<tag>2\d\.\d\d)\b")
@@ -28,12 +30,28 @@ _FRONT_END = re.compile(r"--allow-(sagemaker|vertex-ai)[=\s\"',]+(true|1)\b", re
 
 def launch_problems(directory: Path) -> Iterator[RepositoryProblem]:
     """Everything wrong with the launch files directly inside `directory`."""
+    for file in launch_files(directory):
+        yield from _grace_problems(file)
+        yield from _control_problems(file)
+        for number, line in enumerate(launch_lines(file), start=1):
+            if not line.lstrip().startswith("#"):
+                yield from _line_problems(file, number, line)
+
+
+def launch_files(directory: Path) -> Iterator[Path]:
+    """The files directly inside `directory` that may start a server."""
     for file in sorted(directory.iterdir()) if directory.is_dir() else ():
         if file.is_file() and (file.suffix in _SUFFIXES or file.name in _NAMES):
-            yield from _grace_problems(file)
-            for number, line in enumerate(_lines(file), start=1):
-                if not line.lstrip().startswith("#"):
-                    yield from _line_problems(file, number, line)
+            yield file
+
+
+def launch_lines(file: Path) -> list[str]:
+    """Its lines; none for a file that cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_MAX_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _line_problems(file: Path, number: int, line: str) -> Iterator[RepositoryProblem]:
@@ -43,10 +61,6 @@ def _line_problems(file: Path, number: int, line: str) -> Iterator[RepositoryPro
         message = "this mode of the load generator sends names that llmapi does not have, and counts wrong"
         hint = "use its template mode, with streamed deltas"
         yield RepositoryProblem("triton-load-test", file, number, message, hint)
-    if found := _CONTROL.search(line):
-        message = f"in model control mode {found[1]} models are loaded while the server runs"
-        hint = "write --model-control-mode=none"
-        yield RepositoryProblem("triton-model-control", file, number, message, hint)
     for prefix in _PREFIX.findall(line):
         if not prefix.startswith(_GUARDED):
             message = f"shared memory named {prefix}… is open to clients"
@@ -58,8 +72,37 @@ def _line_problems(file: Path, number: int, line: str) -> Iterator[RepositoryPro
         yield RepositoryProblem("triton-front-end", file, number, message, hint)
 
 
+def _control_problems(file: Path) -> Iterator[RepositoryProblem]:
+    for process in _processes(file):
+        text = " ".join(part for _, part in process)
+        if all(closed in text for closed in _CLOSED):
+            continue  # a rank without doors: nobody can ask it to load anything
+        for number, part in process:
+            if found := _CONTROL.search(part):
+                message = f"in model control mode {found[1]} models are loaded while the server runs"
+                hint = "write --model-control-mode=none"
+                yield RepositoryProblem("triton-model-control", file, number, message, hint)
+
+
+def _processes(file: Path) -> Iterator[list[tuple[int, str]]]:
+    """The parts of each process that a file starts, with their lines; mpirun puts colons between them."""
+    process: list[tuple[int, str]] = []
+    for number, line in enumerate(launch_lines(file), start=1):
+        if line.lstrip().startswith("#"):
+            continue
+        first, *others = _NEXT_PROCESS.split(line)
+        process.append((number, first))
+        for other in others:
+            yield process
+            process = [(number, other)]
+        if not line.rstrip().endswith("\\"):
+            yield process
+            process = []
+    yield process
+
+
 def _grace_problems(file: Path) -> Iterator[RepositoryProblem]:
-    lines = list(enumerate(_lines(file), start=1))
+    lines = list(enumerate(launch_lines(file), start=1))
     timeouts = [(number, int(found[1])) for number, line in lines if (found := _EXIT_TIMEOUT.search(line))]
     graces = [int(found[1]) for _, line in lines if (found := _GRACE.search(line))]
     for number, timeout in timeouts if graces else ():
@@ -77,14 +120,6 @@ def _image_problems(file: Path, number: int, tag: str) -> Iterator[RepositoryPro
     elif tag < advised:
         message, hint = f"Triton {tag} lacks fixes of {advised}", f"take {advised} or newer"
         yield RepositoryProblem("triton-image-old", file, number, message, hint)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(_MAX_BYTES).decode(errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 LAUNCH_RULES: tuple[DescribedRule, ...] = (

@@ -55,6 +55,11 @@ class ModelDirectory(NamedTuple):
         """Whether it is the LLM API in a Python model: upstream's `llmapi`, or ours."""
         return self.config.backend == "python" and {"text_input", "streaming"} <= self.inputs
 
+    def parameter(self, key: str) -> str:
+        """The text of a parameter; empty when it is missing or was never filled in."""
+        said = self.config.parameters[key].string_value if key in self.config.parameters else ""
+        return "" if "${" in said else str(said)
+
     def problem(self, rule: str, message: str, hint: str, *, near: str = "") -> RepositoryProblem:
         """A problem of config.pbtxt, on the first line that holds `near`."""
         return RepositoryProblem(rule, self.place / CONFIG, self.line_of(near), message, hint)

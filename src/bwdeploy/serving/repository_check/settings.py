@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.reading import DescribedRule
-from bwdeploy.facts.llm_args import always_renamed
+from bwdeploy.facts.llm_arg_renames import always_renamed
 from bwdeploy.serving.repository_check.model import MODEL_YAML, RepositoryProblem
 
 if TYPE_CHECKING:

@@ -1,0 +1,78 @@
+"""The command line of a Triton server whose model is an engine of one or several ranks; pure.
+
+An engine's world size is fixed when it is built, and the server must be started with exactly that many
+processes: one too many or too few ends in a hang or an MPI abort (https://github.com/NVIDIA/TensorRT-LLM/issues/2813).
+The two ways follow upstream's triton_backend/scripts/launch_triton_server.py of TensorRT-LLM 1.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ENGINE_MODEL: Final = "tensorrt_llm"
+"""The model that loads the engine; the others of the repository run beside rank 0 only."""
+
+_MPIRUN: Final = (
+    "mpirun",
+    "--allow-run-as-root",  # the server's image runs as root
+    "--bind-to",
+    "none",  # with two processes Open MPI would pin each whole server to one core
+)
+_OF_EVERY_RANK: Final = ("--model-repository=", "--exit-timeout-secs=")
+_FOLLOWER: Final = (
+    "--model-control-mode=explicit",
+    f"--load-model={ENGINE_MODEL}",
+    "--disable-auto-complete-config",
+    "--allow-http=false",
+    "--allow-grpc=false",
+    "--allow-metrics=false",
+)
+_ORCHESTRATOR_MEMORY: Final = ("--pinned-memory-pool-byte-size=0", "--enable-peer-access=false")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLaunch:
+    """What a server must be started with for the engine in its repository."""
+
+    version: str
+    """The TensorRT-LLM that built it; no other loads it."""
+    world_size: int
+    mode: Literal["leader", "orchestrator"] = "leader"
+
+    @property
+    def needs_mpirun(self) -> bool:
+        """Whether each rank is a server process of its own."""
+        return self.world_size > 1 and self.mode == "leader"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that the backend reads: in orchestrator mode it starts a worker for each rank itself."""
+        if self.world_size == 1 or self.mode == "leader":
+            return {}
+        return {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
+
+
+def ranks_command(
+    server: str,
+    arguments: Sequence[str],
+    *,
+    launch: EngineLaunch | None,
+    shared_memory_prefix: str,
+) -> tuple[str, ...]:
+    """The words that start every rank; `arguments` are those of the server that answers, which is rank 0."""
+    if launch is None or launch.world_size == 1:
+        return (server, *arguments)
+    if launch.mode == "orchestrator":
+        # The workers own the GPUs; the server itself must not hold memory on them.
+        pools = (f"--cuda-memory-pool-byte-size={gpu}:0" for gpu in range(launch.world_size))
+        return (server, *arguments, *_ORCHESTRATOR_MEMORY, *pools)
+    shared = [word for word in arguments if word.startswith(_OF_EVERY_RANK)]
+    words = [*_MPIRUN, "-n", "1", server, *arguments]
+    for rank in range(1, launch.world_size):
+        memory = f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}{rank}_"
+        words += [":", "-n", "1", server, *shared, *_FOLLOWER, memory]
+    return tuple(words)
