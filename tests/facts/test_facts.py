@@ -14,12 +14,12 @@ from bwdeploy.errors import HostError
 from bwdeploy.facts import llm_args
 from bwdeploy.facts.formats import format_table
 from bwdeploy.facts.gpus import all_gpus, find_gpu
+from bwdeploy.facts.llm_arg_renames import renames
 from bwdeploy.facts.llm_args import (
     INSTALLED_SCHEMA,
     bundled_schema,
     installed_schema,
     llm_args_schema,
-    renames,
 )
 from bwdeploy.facts.reader import read_data
 from bwdeploy.facts.stacks import triton_image, versions_with_images

@@ -32,6 +32,13 @@ def test_each_version_gets_its_own_words(
     assert speculative_config(speculative, version, draft_directory="/d") == expected
 
 
+@pytest.mark.parametrize("method", ["eagle", "medusa"])
+def test_heads_inside_an_engine_are_nothing_to_the_llm_api(method: Any) -> None:
+    heads, given = Speculative(method=method), {"speculative_config": {"max_draft_len": 3}}
+    assert speculative_config(heads, "1.2.1", draft_directory="/d") == {}
+    assert completed_arguments(given, heads, "1.2.1") == given
+
+
 @pytest.mark.parametrize("version", ["1.2.1", "1.3.0rc20", "1.3.0rc28", "1.4.0rc1"])
 @pytest.mark.parametrize("speculative", [EAGLE, MTP], ids=["eagle3", "mtp"])
 def test_the_version_accepts_what_is_written_for_it(speculative: Speculative, version: str) -> None:

@@ -12,13 +12,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.checks.schema_walk import Kind, Misfit, SchemaWalk
-from bwdeploy.facts.llm_args import LlmArgsSchema, Rename, llm_args_schema, other_bundled_schemas, renames
+from bwdeploy.facts.llm_arg_renames import renames
+from bwdeploy.facts.llm_args import LlmArgsSchema, llm_args_schema, other_bundled_schemas
 from bwdeploy.recipe.places import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bwdeploy.errors import Severity
+    from bwdeploy.facts.llm_arg_renames import Rename
     from bwdeploy.recipe.places import KeyPath
 
 ProblemKind = Kind | str

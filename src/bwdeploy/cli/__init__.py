@@ -26,6 +26,7 @@ VERBS = {
     "plan": "planning",
     "estimate": "planning",
     "diff": "comparing",
+    "migrate": "migrating",
     "build": "making",
     "serve": "serving",
     "smoke": "serving",

@@ -28,9 +28,6 @@ _BUNDLED: tuple[tuple[Version, Version, str], ...] = (
 KNOWN_VERSIONS = "1.2.x, 1.3.x and 1.4.x"
 
 
-_ANY_VERSION = "1.2.1"
-
-
 class LlmArgsSchema(NamedTuple):
     """The arguments of one version."""
 
@@ -43,18 +40,6 @@ class LlmArgsSchema(NamedTuple):
     """File of the installed package, or the upstream file that was read."""
     engine_only_keys: frozenset[str]
     """Keys that only the engine backend (TensorRT-LLM up to 1.3.0rc20) knows."""
-
-
-class Rename(NamedTuple):
-    """A key or value of an old recipe, and what to write for the versions it speaks about."""
-
-    found: tuple[str, ...]
-    use: str
-    """Empty: drop the key."""
-    value: str | None
-    when: tuple[tuple[str, str], ...]
-    severity: str
-    why: str
 
 
 def llm_args_schema(version: str) -> LlmArgsSchema | None:
@@ -120,38 +105,6 @@ def installed_schema(version: str) -> LlmArgsSchema | None:
         source=str(root / INSTALLED_SCHEMA),
         engine_only_keys=frozenset(),
     )
-
-
-def renames(version: str) -> tuple[Rename, ...]:
-    """The rows of the key translator that speak about `version`."""
-    parsed = parse_version(version)
-    if parsed is None:
-        return ()
-    return tuple(
-        Rename(
-            found=tuple(row["found"].split(".")),
-            use=row.get("use", ""),
-            value=row.get("value"),
-            when=tuple(row.get("when", {}).items()),
-            severity=row.get("severity", "error"),
-            why=row.get("why", ""),
-        )
-        for row in read_data("llm_args_renames.json")["rows"]
-        if _speaks_about(row, parsed)
-    )
-
-
-def always_renamed() -> tuple[Rename, ...]:
-    """The rows of the key translator that hold for every version and every value."""
-    rows = [row for row in read_data("llm_args_renames.json")["rows"] if not {"since", "before"} & set(row)]
-    names = {row["found"] for row in rows}
-    found = (row for row in renames(_ANY_VERSION) if ".".join(row.found) in names)
-    return tuple(row for row in found if row.value is None and not row.when and row.severity == "error")
-
-
-def _speaks_about(row: dict[str, Any], version: Version) -> bool:
-    since, before = parse_version(row.get("since", "0.0")), parse_version(row.get("before", "9999.0"))
-    return since is not None and before is not None and since <= version < before
 
 
 @cache

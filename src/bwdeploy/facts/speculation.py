@@ -20,6 +20,8 @@ _SPECULATIVE_MODEL: Version = (1, 2, 0, 4)
 """Older candidates know the draft as speculative_model_dir only."""
 
 LENGTH_KEYS = ("max_draft_len", "num_nextn_predict_layers")
+HEADS = frozenset({"eagle", "medusa"})
+"""Methods whose heads are part of an engine; the LLM API on PyTorch has none of them."""
 DRAFT_KEYS = ("speculative_model", "speculative_model_dir")
 
 
@@ -29,8 +31,10 @@ def speculative_config(
     """The arguments that the recipe's section `speculative` stands for in TensorRT-LLM `tensorrt_llm`.
 
     `draft_directory` is where the server finds the EAGLE-3 draft; None leaves its key out. A version that is
-    not known is spelled like the newest.
+    not known is spelled like the newest. Of heads inside an engine the LLM API knows nothing.
     """
+    if speculative.method in HEADS:
+        return {}
     version = parse_version(tensorrt_llm)
     old = version is not None and version < NEW_SPELLING
     if speculative.method == "mtp":
@@ -54,4 +58,6 @@ def completed_arguments(
     if speculative is None or not isinstance(given, dict) or "decoding_type" in given:
         return llm_args
     derived = speculative_config(speculative, tensorrt_llm, draft_directory=None)
+    if not derived:
+        return llm_args
     return {**llm_args, "speculative_config": {"decoding_type": derived["decoding_type"], **given}}
