@@ -13,8 +13,9 @@ PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "bwdeploy"
 
 ROOMS = (
-    "errors", "places", "recipe", "facts", "model", "planner", "checks", "pipeline", "tools", "worker",
-    "serving", "stages", "build", "estimate", "difference", "report", "doctor", "cli", "__main__",
+    "errors", "places", "recipe", "facts", "model", "planner", "engines", "checks", "pipeline", "tools",
+    "worker", "serving", "stages", "build", "migration", "estimate", "difference", "report", "doctor", "cli",
+    "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "modelopt", "accelerate", "datasets", "gguf", "numpy", "tensorrt_llm"}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
@@ -69,9 +70,11 @@ def test_nothing_reads_pickles_or_runs_a_shell(path: Path) -> None:
     assert "os.system" not in text
 
 
-def test_runtime_stands_alone() -> None:
-    runtime = PROJECT / "triton_repo" / "bwdeploy_runtime"
-    for path in runtime.rglob("*.py"):
+@pytest.mark.parametrize("package", ["bwdeploy_runtime", "bwdeploy_engine_models"])
+def test_what_runs_in_a_repository_stands_alone(package: str) -> None:
+    modules = list((PROJECT / "triton_repo" / package).rglob("*.py"))
+    assert modules
+    for path in modules:
         assert not {name for name in imported(path) if name.split(".")[0] == "bwdeploy"}, path
 
 

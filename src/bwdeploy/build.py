@@ -22,11 +22,12 @@ from bwdeploy.pipeline.store import Store, storage_errors
 from bwdeploy.places import cache_directory
 from bwdeploy.planner.memory import plan_memory
 from bwdeploy.planner.memory.quantization import plan_quantization
-from bwdeploy.stages import PLACED_IN_OUTPUT, STAGES
+from bwdeploy.stages import STAGES, placed_in_output
+from bwdeploy.stages.checkpoint import checkpoint_layout
 
 if TYPE_CHECKING:
     from bwdeploy.model.describe import DescribedModel
-    from bwdeploy.pipeline.jobs import Executor
+    from bwdeploy.pipeline.jobs import Device, Executor
     from bwdeploy.pipeline.plan import Plan
     from bwdeploy.pipeline.run import StageResult, Watcher
     from bwdeploy.planner.memory import MemoryPlan
@@ -60,13 +61,13 @@ def open_store() -> Store:
     return Store(Path(chosen).expanduser().absolute() if chosen else cache_directory() / "store")
 
 
-def plan_recipe(loaded: LoadedRecipe, *, store: Store) -> Plan:
-    """Plan the build of one recipe on this machine.
+def plan_recipe(loaded: LoadedRecipe, *, store: Store, device: Device | None = None) -> Plan:
+    """Plan the build of one recipe; `device` is of the machine that jobs run on, None: of this one.
 
     Raises:
         HostError, StoreError: as `make_plan`.
     """
-    return make_plan(loaded.recipe, stages=STAGES, host=probe_host(), store=store)
+    return make_plan(loaded.recipe, stages=STAGES, host=probe_host(device=device), store=store)
 
 
 def build_recipe(
@@ -91,7 +92,7 @@ def build_recipe(
             hint="`bwdeploy check`, `plan` and `estimate` work on it; choose something else to build it",
         )
     with storage_errors(store.root):
-        plan = plan_recipe(loaded, store=store)
+        plan = plan_recipe(loaded, store=store, device=executor.device)
         results = run_plan(plan, store=store, executor=executor, watcher=watcher, until=until)
     complete = len(results) == len(plan.stages)
     if complete:
@@ -99,9 +100,9 @@ def build_recipe(
             out,
             recipe=loaded.recipe,
             recipe_text=loaded.text,
-            host=probe_host(),
+            host=probe_host(device=executor.device),
             results=results,
-            placed=PLACED_IN_OUTPUT,
+            placed=placed_in_output(loaded.recipe),
         )
     return BuildResult(name=plan.recipe.name, out=out if complete else None, stages=results)
 
@@ -113,7 +114,9 @@ def planned_needs(plan: Plan) -> Needs:
     store already is counted by its own headers.
     """
     finished = {planned.name: planned.artifact for planned in plan.stages}
-    made, checkpoint = finished.get("source"), finished.get("quantize")
+    made = finished.get("source")
+    unified = checkpoint_layout(plan.recipe) == "unified"
+    checkpoint = finished.get("quantize") if unified else None  # files of ranks hold parts of tensors
     model = describe_model(plan.recipe)
     if model.shape is None and made:
         model = describe_source(f"file://{made.directory}")

@@ -6,17 +6,17 @@ from tests.checks.cases import Fires, Silent
 
 FIRES = (
     Fires(
-        "recipe-not-built-yet",
-        ("quantize.method=qat",),
-        "quantize.method",
-        "qat: checked, planned and estimated by this version, but not built",
+        "recipe-engine-not-built",
+        ("engine.backend=tensorrt", "serve.runtime=reference"),
+        "serve.runtime",
+        "the runtime reference serves the checkpoint itself, so that no engine is built",
         "info",
     ),
     Fires(
         "recipe-not-built-yet",
-        ("engine.backend=tensorrt",),
-        "engine.backend",
-        "engine.backend tensorrt: checked, planned and estimated by this version, but not built",
+        ("quantize.method=qat",),
+        "quantize.method",
+        "qat: checked, planned and estimated by this version, but not built",
         "info",
     ),
     Fires(
@@ -28,6 +28,8 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent("recipe-engine-not-built", ("engine.backend=tensorrt",)),
     Silent("recipe-not-built-yet", ()),
+    Silent("recipe-not-built-yet", ("engine.backend=tensorrt",)),
     Silent("recipe-not-built-yet", ("speculative={method: mtp}",)),
 )

@@ -446,6 +446,7 @@ SILENT = (
     ),
     Silent("engine-version-installed", ()),
     Silent("engine-version-unknown", ("engine.tensorrt_llm='1.3.0rc30'",)),
+    Silent("engine-version-unknown", ("engine.tensorrt_llm='1.1.0'", "engine.backend=tensorrt")),
     Silent("engine-version-approximate", ()),
     Silent("engine-tokens-below-batch", ("engine.max_num_tokens=64",)),
     Silent(

@@ -8,8 +8,17 @@ from tests.checks.model_configs import SMALL_LLAMA
 EAGLE = "speculative={method: eagle3, draft: 'hf://a/b@0123456789abcdef0123456789abcdef01234567'}"
 V13 = "engine.tensorrt_llm='1.3.0rc20'"
 TRT = "engine.backend=tensorrt"
+CONVERTER = "engine.converter=tensorrt_llm"
+PLAIN = "quantize={method: none, format: null}"
+WITH_HEADS = "quantize={method: prequantized, format: null}"
+HEADS = "speculative={method: eagle, draft: 'file://model', draft_len: 5}"
 R1 = "model.source=hf://deepseek-ai/DeepSeek-R1@0123456789abcdef0123456789abcdef01234567"
 HYBRID = {**SMALL_LLAMA, "mamba_num_heads": 64}
+MEDUSA = {
+    **SMALL_LLAMA,
+    "medusa": {"num_medusa_heads": 4, "num_medusa_layers": 1},
+    "quantization_config": {"quant_algo": "FP8", "quant_method": "modelopt"},
+}
 OTHER_MTP_KEY = {**SMALL_LLAMA, "mtp_num_hidden_layers": 1}
 
 FIRES = (
@@ -369,8 +378,8 @@ FIRES = (
         "speculative.method",
         "EAGLE-3 runs with the PyTorch backend only",
         hint=(
-            "Set engine.backend: pytorch, or build for EAGLE-1 with "
-            "engine.build_flags.speculative_decoding_mode: eagle"
+            "Set engine.backend: pytorch, or write method: eagle (Llama models) or medusa and "
+            "draft: file://DIR with heads of that kind"
         ),
     ),
     Fires(
@@ -379,12 +388,130 @@ FIRES = (
         "speculative.method",
         "MTP runs with the PyTorch backend only",
         hint=(
-            "Set engine.backend: pytorch, or build for EAGLE-1 with "
-            "engine.build_flags.speculative_decoding_mode: eagle"
+            "Set engine.backend: pytorch, or write method: eagle (Llama models) or medusa and "
+            "draft: file://DIR with heads of that kind"
         ),
+    ),
+    Fires(
+        "speculative-engine-heads",
+        ("speculative={method: eagle, draft: 'file://model'}",),
+        "speculative.method",
+        "EAGLE-1 heads are built into engines, and the PyTorch backend has none",
+        hint="Write method: eagle3 with an EAGLE-3 draft, or remove the section and draft with "
+        "llm_args.speculative_config: {decoding_type: NGram}; or set engine.backend: tensorrt",
+    ),
+    Fires(
+        "speculative-heads-source",
+        (TRT, "speculative={method: eagle, draft: 'file://model'}", PLAIN),
+        "engine.converter",
+        "ModelOpt converts no EAGLE-1 heads, the scripts of TensorRT-LLM do",
+        hint="Set engine.converter: tensorrt_llm",
+    ),
+    Fires(
+        "speculative-heads-source",
+        (TRT, CONVERTER, "speculative={method: medusa}", PLAIN),
+        "speculative",
+        "Medusa needs heads trained for the model, and none are named",
+        hint="Add draft: file://DIR",
+    ),
+    Fires(
+        "speculative-heads-source",
+        (TRT, CONVERTER, EAGLE.replace("eagle3", "eagle"), PLAIN),
+        "speculative.draft",
+        "the converter reads the heads from a directory, and does not download them",
+        hint="Download them (hf download a/b --local-dir heads) and write draft: file://heads",
+    ),
+    Fires(
+        "speculative-heads-weights",
+        (TRT, CONVERTER, "speculative={method: medusa, draft: 'file://heads'}", PLAIN),
+        "speculative.draft",
+        "the converter opens medusa_lm_head.pt, a pickled file, which can hold code",
+        "warning",
+        hint="Convert it to .safetensors, or make sure that you trust its author",
+    ),
+    Fires(
+        "speculative-heads-weights",
+        (TRT, CONVERTER, "speculative={method: medusa, draft: 'file://bare'}", PLAIN),
+        "speculative.draft",
+        "<tmp>/bare holds no medusa_lm_head.safetensors or medusa_lm_head.pt: enough to check and plan, "
+        "not to build",
+        "warning",
+        hint="Add the weights of the heads before you build",
+    ),
+    Fires(
+        "speculative-heads-source",
+        (TRT, CONVERTER, "speculative={method: medusa, draft: 'file://model', draft_len: 4}", WITH_HEADS),
+        "speculative.draft",
+        "the source brings its own Medusa heads, so that these are not used",
+        hint="Remove it, or name the unquantized model as model.source",
+        config=MEDUSA,
+    ),
+    Fires(
+        "speculative-heads-source",
+        (TRT, CONVERTER, "speculative={method: eagle, draft: 'file://model'}", WITH_HEADS),
+        "quantize.method",
+        "EAGLE-1 heads of their own are converted with an unquantized model only",
+        hint="Name the unquantized model and set quantize: {method: none}",
+        config=MEDUSA,
+    ),
+    Fires(
+        "speculative-draft-tree",
+        (TRT, CONVERTER, HEADS.replace("5", "17"), PLAIN),
+        "speculative.draft_len",
+        "17 tokens one after the other, above the 16 levels that TensorRT-LLM knows",
+        hint="Write 16 or less, or 63 for TensorRT-LLM's own tree of 4 levels; "
+        "serve.engine_parameters.eagle_choices gives another tree",
+    ),
+    Fires(
+        "speculative-draft-tree",
+        (TRT, CONVERTER, "speculative={method: medusa, draft_len: 5}", WITH_HEADS),
+        "speculative.draft_len",
+        "5 tokens one after the other, above the 4 heads of the source",
+        config=MEDUSA,
+    ),
+    Fires(
+        "speculative-draft-tree",
+        (TRT, CONVERTER, HEADS.replace("5", "2"), "serve.engine_parameters={eagle_choices: [[0], [1], [2]]}"),
+        "serve.engine_parameters.eagle_choices",
+        "a tree of 3 tokens, and the engine takes 2",
+        hint="Raise the draft length to 3, or cut the tree",
+    ),
+    Fires(
+        "speculative-draft-tree",
+        (TRT, CONVERTER, HEADS, "serve.engine_parameters={eagle_choices: [[0], [1, 0]]}"),
+        "serve.engine_parameters.eagle_choices",
+        "[1, 0] stands without [1]",
+        hint="Add [1], or remove it",
+    ),
+    Fires(
+        "speculative-eagle-batch",
+        (TRT, CONVERTER, HEADS, "engine.max_batch_size=513"),
+        "engine.max_batch_size",
+        "an engine with EAGLE heads takes 512 requests at once",
+        hint="Write 512 or less",
     ),
 )
 SILENT = (
+    Silent("speculative-engine-heads", (TRT, HEADS)),
+    Silent("speculative-heads-source", (TRT, CONVERTER, HEADS, PLAIN)),
+    Silent(
+        "speculative-heads-source", (TRT, CONVERTER, "speculative={method: eagle, draft: 'file://x'}", PLAIN)
+    ),
+    Silent(
+        "speculative-heads-source",
+        (TRT, CONVERTER, "speculative={method: medusa, draft_len: 4}", WITH_HEADS),
+        config=MEDUSA,
+    ),
+    Silent("speculative-heads-weights", (TRT, CONVERTER, HEADS, PLAIN)),
+    Silent("source-without-weights", (TRT, CONVERTER, "speculative={method: medusa, draft: 'file://heads'}")),
+    Silent("speculative-draft-tree", (TRT, CONVERTER, HEADS.replace("5", "16"))),
+    Silent("speculative-draft-tree", (TRT, CONVERTER, HEADS.replace("5", "63"))),
+    Silent(
+        "speculative-draft-tree",
+        (TRT, CONVERTER, HEADS, "serve.engine_parameters={eagle_choices: [[0], [1]]}"),
+    ),
+    Silent("speculative-eagle-batch", (TRT, CONVERTER, HEADS, "engine.max_batch_size=512")),
+    Silent("speculative-on-engines", (TRT, HEADS)),
     Silent(
         "speculative-draft-missing",
         (

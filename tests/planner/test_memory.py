@@ -235,6 +235,26 @@ def test_older_versions_size_an_eagle_cache_by_the_draft_length(version: str, la
     assert any("the draft's configuration is not on this machine" in note for note in plan.notes)
 
 
+def test_heads_inside_an_engine_are_counted_for_each_token_of_their_chain() -> None:
+    engine = {"backend": "tensorrt", "converter": "tensorrt_llm"}
+    heads = {"draft": "file:///nowhere", "draft_len": 2}
+    plans = [
+        planned(
+            LLAMA, quantize=BF16, engine=engine, speculative=heads | {"method": method} if method else None
+        )
+        for method in (None, "eagle", "medusa")
+    ]
+    without, eagle, medusa = (plan.kv_bytes_per_token_per_gpu for plan in plans)
+    assert (eagle * 6, medusa) == (without * 7, without)
+    layer = by_role(plans[0], "ffn") + by_role(plans[0], "attention") + by_role(plans[0], "attention_output")
+    drafts = [plan.per_gpu[0].draft_bytes for plan in plans]
+    assert drafts[0] == 0
+    network = layer // 6 + 2 * HEAD_BYTES + 2 * 2 * 256 * 256
+    assert 2 * network < drafts[1] < 2 * network + 10_000  # its norms
+    assert drafts[2] == 2 * (2 * 256 * 256 + HEAD_BYTES)
+    assert any("2 EAGLE networks are counted" in note for note in plans[1].notes)
+
+
 def test_uneven_stages_are_shown_apart_and_like_ones_once() -> None:
     plan = planned(LLAMA, layout=layout(tp=2, pp=3))
     assert [count for _, count in plan.distinct_gpus] == [2, 2, 2]

@@ -9,7 +9,7 @@ import yaml
 from bwdeploy.pipeline.stage import Work
 from bwdeploy.recipe.schema import Recipe
 from bwdeploy.stages.engine import EngineStage, llm_args
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import HOST
 
 if TYPE_CHECKING:
@@ -66,13 +66,15 @@ def test_batch_sizes_that_are_keys_are_written_as_numbers(tmp_path: Path) -> Non
     engine = {"llm_args": {"speculative_config": {"draft_len_schedule": {"1": 3, "8": 1}}}}
     stage = EngineStage()
     step = stage.plan_step(recipe(speculative={"method": "mtp"}, engine=engine), HOST)
+    assert step is not None
     stage.run(
         Work(
             step=step,
             inputs={},
             out=tmp_path,
-            executor=LocalExecutor(),
+            executor=local_executor(),
             log=tmp_path / "log",
+            scratch=tmp_path,
             on_progress=print,
         )
     )

@@ -10,7 +10,7 @@ from bwdeploy.errors import HostError, ToolError
 from bwdeploy.pipeline.stage import Step, Work
 from bwdeploy.recipe.schema import Recipe
 from bwdeploy.stages.source import SourceStage
-from bwdeploy.tools.local_executor import LocalExecutor
+from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import HOST
 
 
@@ -30,8 +30,9 @@ def run(planned: Step, tmp_path: Path) -> Path:
         step=planned,
         inputs={},
         out=out,
-        executor=LocalExecutor(),
+        executor=local_executor(),
         log=tmp_path / "log",
+        scratch=tmp_path,
         on_progress=lambda _: None,
     )
     SourceStage().run(work)

@@ -43,14 +43,24 @@ THEMES = (
     ),
     Theme("engine"),
     Theme(
-        "build_flags", lambda recipe: bool(recipe.engine.build_flags) or recipe.engine.backend == "tensorrt"
+        "build_flags",
+        lambda recipe: (
+            bool(recipe.engine.build_flags)
+            or recipe.engine.backend == "tensorrt"
+            or recipe.engine.converter != "modelopt"
+        ),
     ),
+    Theme("engine_checkpoint", lambda recipe: recipe.engine.backend == "tensorrt"),
     Theme(
         "speculative",
         lambda recipe: recipe.speculative is not None or "speculative_config" in recipe.engine.llm_args,
     ),
     Theme("versions"),
     Theme("serve"),
+    Theme(
+        "engine_parameters",
+        lambda recipe: recipe.engine.backend == "tensorrt" or bool(recipe.serve.engine_parameters),
+    ),
     Theme("security"),
     Theme("expect", lambda recipe: bool(recipe.expect)),
     Theme("buildable"),

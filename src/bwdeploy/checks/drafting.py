@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bwdeploy.facts.speculation import DRAFT_KEYS, LENGTH_KEYS, NEW_SPELLING, speculative_config
+from bwdeploy.facts.speculation import DRAFT_KEYS, HEADS, LENGTH_KEYS, NEW_SPELLING, speculative_config
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.model.config_file import find_config, local_source
 from bwdeploy.model.problem import ShapeError
@@ -77,6 +77,8 @@ def drafting(subject: Subject) -> Drafting | None:
     version = parse_version(engine.tensorrt_llm)
     if engine.backend != "pytorch" or version is None or (section is None and not isinstance(given, dict)):
         return None
+    if section is not None and section.method in HEADS:
+        return None  # speculative-engine-heads says that this backend has none
     given = given if isinstance(given, dict) else {}
     config = dict(given)
     if section is not None:

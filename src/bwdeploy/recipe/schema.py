@@ -122,11 +122,15 @@ class Quantize(Section):
 class Speculative(Section):
     """Speculative decoding: a draft proposes tokens, the model accepts or refuses them."""
 
-    method: Literal["eagle3", "mtp"] = Field(
-        description="eagle3: a separate draft. mtp: the model's own multi-token prediction layers."
+    method: Literal["eagle3", "mtp", "eagle", "medusa"] = Field(
+        description="eagle3: a separate draft. mtp: the model's own multi-token prediction layers. eagle, "
+        "medusa: draft heads inside an engine; backend tensorrt and converter tensorrt_llm only."
     )
-    draft: SourceUri | None = Field(default=None, description="The EAGLE3 draft, as for model.source.")
-    draft_len: int = Field(default=3, ge=1, le=32, description="Tokens drafted in one step.")
+    draft: SourceUri | None = Field(
+        default=None,
+        description="The draft, as for model.source; none for mtp, nor where the source has its heads.",
+    )
+    draft_len: int = Field(default=3, ge=1, le=256, description="Tokens drafted in one step.")
 
 
 class Engine(Section):
@@ -142,6 +146,11 @@ class Engine(Section):
     max_batch_size: int = Field(default=64, ge=1, le=65_536, description="Requests in one step.")
     max_num_tokens: int = Field(default=8192, ge=1, le=1_048_576, description="Tokens in one step.")
     max_seq_len: int = Field(default=8192, ge=2, le=16_777_216, description="Prompt plus answer, in tokens.")
+    converter: Literal["modelopt", "tensorrt_llm"] = Field(
+        default="modelopt",
+        description="Who makes the checkpoint that trtllm-build reads: ModelOpt here, or the quantize.py and "
+        "convert_checkpoint.py that come with TensorRT-LLM; backend tensorrt only.",
+    )
     llm_args: dict[str, Any] = Field(
         default={}, description="More LLM API arguments, checked against that version's fields."
     )
@@ -203,6 +212,21 @@ class Serve(Section):
     runtime: Literal["tensorrt_llm", "reference"] = Field(
         default="tensorrt_llm",
         description="tensorrt_llm: the LLM API. reference: Hugging Face transformers on the same checkpoint.",
+    )
+    server: Literal["triton", "trtllm-serve"] = Field(
+        default="triton",
+        description="triton: a model repository. trtllm-serve: its configuration and launch script, for "
+        "versions that no Triton image carries.",
+    )
+    launch_mode: Literal["leader", "orchestrator"] = Field(
+        default="leader",
+        description="Engines of several ranks: leader starts one server process a rank with mpirun, "
+        "orchestrator one server that starts a worker a rank.",
+    )
+    engine_parameters: dict[str, Any] = Field(
+        default={},
+        description="Template keys of the five Triton models that serve an engine, for example "
+        "kv_cache_free_gpu_mem_fraction; backend tensorrt only.",
     )
     model_name: Name = Field(default="tensorrt_llm", description="Name of the Triton model.")
     streaming: bool = Field(default=True, description="Decoupled model: requests may ask for streaming.")

@@ -12,6 +12,7 @@ from bwdeploy.stages.source import SourceStage
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Stage
+    from bwdeploy.recipe.schema import Recipe
 
 STAGES: tuple[Stage, ...] = (
     SourceStage(),
@@ -21,5 +22,8 @@ STAGES: tuple[Stage, ...] = (
     RepositoryStage(),
 )
 
-PLACED_IN_OUTPUT = {"repository": "model_repository", "gate": "report"}
-"""Which artifacts an output directory shows, and where."""
+
+def placed_in_output(recipe: Recipe) -> dict[str, str]:
+    """Which artifacts the output directory of `recipe` shows, and where: stage → directory."""
+    served_by_triton = recipe.serve.server == "triton"
+    return {"repository": "model_repository" if served_by_triton else "trtllm_serve", "gate": "report"}

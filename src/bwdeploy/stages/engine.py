@@ -1,7 +1,8 @@
-"""Stage `engine` (backend pytorch): `llm_args.yaml`, the LLM API arguments for the pinned TensorRT-LLM.
+"""Stage `engine`: what TensorRT-LLM runs.
 
-The keys were checked against that version's fields before anything ran (`checks.engine`); this stage only
-writes them down. The model path is added where the model is served.
+For the PyTorch backend that is `llm_args.yaml`, the LLM API arguments for the pinned version; they were
+checked before anything ran, and the model path is added where the model is served. For the backend tensorrt
+it is the engine itself, see `engine_build`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import yaml
 from bwdeploy.errors import ToolError
 from bwdeploy.facts.speculation import speculative_config
 from bwdeploy.pipeline.stage import Step
+from bwdeploy.stages.engine_build import ENGINE, builds_engine, engine_step, run_build, verify_engine
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
@@ -24,20 +26,17 @@ LLM_ARGS = "llm_args.yaml"
 
 
 class EngineStage:
-    """Writes the engine's arguments."""
+    """Writes the engine's arguments, or builds the engine."""
 
     name = "engine"
     version = 1
 
-    def plan_step(self, recipe: Recipe, host: Host) -> Step:
+    def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
         """See `Stage.plan_step`."""
-        del host  # arguments describe the machine that will serve, not this one
-        version = recipe.engine.tensorrt_llm
+        del host  # arguments and engines are made for the machine that will serve, not this one
         if recipe.engine.backend == "tensorrt":
-            return Step(
-                params={"tensorrt_llm": version, "build_flags": recipe.engine.build_flags},
-                command=f"trtllm-build of TensorRT-LLM {version}",
-            )
+            return engine_step(recipe) if builds_engine(recipe) else None
+        version = recipe.engine.tensorrt_llm
         return Step(
             params={"tensorrt_llm": version, "llm_args": llm_args(recipe)},
             command=f"write {LLM_ARGS} for TensorRT-LLM {version}",
@@ -45,17 +44,23 @@ class EngineStage:
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
+        if "llm_args" not in work.step.params:
+            run_build(work)
+            return
         (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(work.step.params["llm_args"])))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
+        if (out / ENGINE).is_dir():
+            verify_engine(out)
+            return
         with (out / LLM_ARGS).open() as file:
             written = yaml.safe_load(file)
         if not isinstance(written, dict):
             raise ToolError(f"{LLM_ARGS} is not a mapping", hint="Report this as a bug of bwdeploy")
 
     def judge(self, recipe: Recipe, out: Path) -> None:
-        """See `Stage.judge`; arguments have no limits."""
+        """See `Stage.judge`; arguments and engines have no limits."""
 
 
 def llm_args(recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.jobs import Audit, AuditReport
 from bwdeploy.pipeline.stage import Step
-from bwdeploy.stages.checkpoint import checkpoint_stage
+from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ class GateStage:
     def plan_step(self, recipe: Recipe, host: Host) -> Step:
         """See `Stage.plan_step`."""
         evaluation = recipe.gate.evaluation
-        checkpoint = checkpoint_stage(recipe)
+        checkpoint, layout = checkpoint_stage(recipe), checkpoint_layout(recipe)
         return Step(
             params={
+                **({} if layout == "unified" else {"layout": layout}),
                 "checkpoint": checkpoint,
-                "compare": recipe.quantize.method != "prequantized",
+                "compare": recipe.quantize.method != "prequantized" or layout == "tensorrt_llm",
                 "format": recipe.quantize.format if not recipe.quantize.overrides else None,
                 "kv_cache": recipe.quantize.kv_cache,
                 "evaluation": evaluation.model_dump(mode="json")
@@ -67,7 +68,7 @@ class GateStage:
                 "source": work.inputs["source"] if compare else None,
             }
         )
-        report = work.executor.run(request, log=work.log, on_progress=work.on_progress)
+        report = work.run(request)
         (work.out / REPORT).write_text(report.model_dump_json(indent=1))
 
     def verify(self, out: Path) -> None:

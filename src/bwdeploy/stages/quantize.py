@@ -1,79 +1,185 @@
-"""Stage `quantize`: the ModelOpt checkpoint in the unified Hugging Face layout."""
+"""Stage `quantize`: the checkpoint of the deployment, quantized where the recipe says so.
+
+For the PyTorch backend that is ModelOpt's unified Hugging Face layout. For an engine it is TensorRT-LLM's
+own, one file for each rank, made by ModelOpt here or by the scripts that come with TensorRT-LLM.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
+from bwdeploy.engines.checkpoint import read_rank_checkpoint
+from bwdeploy.engines.conversion import CALIBRATION, DRAFT, conversion_command, needs_calibration
+from bwdeploy.engines.drafts import heads_of
 from bwdeploy.errors import ToolError
-from bwdeploy.pipeline.jobs import QuantizePtq
+from bwdeploy.pipeline.jobs import ExportRanks, QuantizePtq, ToolRun
 from bwdeploy.pipeline.stage import Step
+from bwdeploy.pipeline.trees import link_or_copy
 from bwdeploy.recipe.uris import FILE_SCHEME, file_of
+from bwdeploy.stages.checkpoint import checkpoint_layout
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.pipeline.host import Host
+    from bwdeploy.pipeline.jobs import JobData
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
 RESULT = "quantize.json"
+_SOURCE, _OUT = "SOURCE", "OUT"
+"""In a planned command, in place of directories that are known when the stage runs."""
 
 
 class QuantizeStage:
-    """Makes the quantized checkpoint, when the recipe asks for one."""
+    """Makes the checkpoint, when the recipe asks for another one than its source."""
 
     name = "quantize"
     version = 1
 
     def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
         """See `Stage.plan_step`."""
-        quantize = recipe.quantize
-        if not quantize.quantizes:
-            return None
-        params = quantize.model_dump(mode="json", exclude={"method"} if quantize.method == "ptq" else set())
-        sources = dataset_sources(quantize.calibration.dataset, name="calibration")
-        params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
-        if quantize.recipe and quantize.recipe.startswith(FILE_SCHEME):
-            sources["recipe"] = file_of(quantize.recipe)
-            params["recipe"] = FILE_SCHEME
-        params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
-        what = quantize.format or quantize.recipe
-        return Step(
-            params=params,
-            sources=sources,
-            inputs=("source",),
-            tools=("nvidia-modelopt", "torch", "transformers"),
-            command=f"ModelOpt {quantize.method.upper()} {what} on {host.device}",
-        )
+        for_engine = checkpoint_layout(recipe) == "tensorrt_llm"
+        if for_engine and recipe.engine.converter == "tensorrt_llm":
+            return _conversion_step(recipe)
+        if recipe.quantize.quantizes:
+            return _quantization_step(recipe, host, for_engine=for_engine)
+        return _export_step(recipe) if for_engine else None
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
-        params, sources = dict(work.step.params), work.step.sources
-        if "recipe" in sources:
-            params["recipe"] = f"{FILE_SCHEME}{sources['recipe']}"
-        placed = params["calibration"]["dataset"]
-        params["calibration"] = params["calibration"] | {
-            "dataset": found_dataset(placed, sources, name="calibration")
-        }
-        request = QuantizePtq.model_validate(params | {"source": work.inputs["source"], "out": work.out})
-        result = work.executor.run(request, log=work.log, on_progress=work.on_progress)
+        result = _MADE_BY[work.step.params.get("by", "modelopt")](work)
         (work.out / RESULT).write_text(result.model_dump_json(indent=1))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
-        for name in ("config.json", "hf_quant_config.json"):
-            if not (out / name).is_file():
-                raise ToolError(
-                    f"the exported checkpoint has no {name}", hint="The log of the quantize stage says why"
-                )
-        config = json.loads((out / "config.json").read_text())
-        if "quantization_config" not in config:
-            raise ToolError(
-                "config.json of the exported checkpoint has no quantization_config",
-                hint="The log of the quantize stage says why",
-            )
+        config = out / "config.json"
+        if not config.is_file():
+            raise _incomplete("the exported checkpoint has no config.json")
+        if any(out.glob("rank*.safetensors")):
+            _require_every_rank(out)
+            return
+        if not (out / "hf_quant_config.json").is_file():
+            raise _incomplete("the exported checkpoint has no hf_quant_config.json")
+        if "quantization_config" not in json.loads(config.read_text()):
+            raise _incomplete("config.json of the exported checkpoint has no quantization_config")
 
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`; the gate judges checkpoints."""
+
+
+def _quantization_step(recipe: Recipe, host: Host, *, for_engine: bool) -> Step:
+    quantize = recipe.quantize
+    params = quantize.model_dump(mode="json", exclude={"method"} if quantize.method == "ptq" else set())
+    sources = dataset_sources(quantize.calibration.dataset, name="calibration")
+    params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
+    if quantize.recipe and quantize.recipe.startswith(FILE_SCHEME):
+        sources["recipe"] = file_of(quantize.recipe)
+        params["recipe"] = FILE_SCHEME
+    params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
+    if for_engine:
+        params |= {"layout": "tensorrt_llm", "tp": recipe.layout.tp, "pp": recipe.layout.pp}
+    what = quantize.format or quantize.recipe
+    return Step(
+        params=params,
+        sources=sources,
+        inputs=("source",),
+        tools=("nvidia-modelopt", "torch", "transformers"),
+        command=f"ModelOpt {quantize.method.upper()} {what} on {host.device}{_ranks(recipe)}",
+    )
+
+
+def _export_step(recipe: Recipe) -> Step:
+    return Step(
+        params={
+            "by": "export",
+            "tp": recipe.layout.tp,
+            "pp": recipe.layout.pp,
+            "trust_remote_code": recipe.model.trust_remote_code,
+        },
+        inputs=("source",),
+        tools=("nvidia-modelopt", "torch", "transformers"),
+        command=f"ModelOpt export, unquantized{_ranks(recipe)}",
+    )
+
+
+def _conversion_step(recipe: Recipe) -> Step:
+    program, arguments = conversion_command(recipe, source=_SOURCE, out=_OUT)
+    text, heads = recipe.quantize.calibration.dataset, heads_of(recipe)
+    sources = dataset_sources(text, name="calibration") if needs_calibration(recipe) else {}
+    if heads is not None and heads.draft is not None:
+        sources["draft"] = file_of(heads.draft)
+    return Step(
+        params={
+            "by": "tensorrt_llm",
+            "tensorrt_llm": recipe.engine.tensorrt_llm,
+            "program": program,
+            "arguments": list(arguments),
+            "gpus": recipe.layout.gpus_per_node,
+        },
+        sources=sources,
+        inputs=("source",),
+        command=shlex.join((program, *arguments)),
+    )
+
+
+def _ranks(recipe: Recipe) -> str:
+    if checkpoint_layout(recipe) == "unified":
+        return ""
+    return f", for trtllm-build: tp {recipe.layout.tp}, pp {recipe.layout.pp}"
+
+
+def _quantize(work: Work) -> JobData:
+    params, sources = dict(work.step.params), work.step.sources
+    if "recipe" in sources:
+        params["recipe"] = f"{FILE_SCHEME}{sources['recipe']}"
+    placed = params["calibration"]["dataset"]
+    params["calibration"] = params["calibration"] | {
+        "dataset": found_dataset(placed, sources, name="calibration")
+    }
+    request = QuantizePtq.model_validate(params | {"source": work.inputs["source"], "out": work.out})
+    return work.run(request)
+
+
+def _export(work: Work) -> JobData:
+    params: dict[str, Any] = {name: value for name, value in work.step.params.items() if name != "by"}
+    return work.run(ExportRanks(source=work.inputs["source"], out=work.out, **params))
+
+
+def _convert(work: Work) -> JobData:
+    params, source = work.step.params, work.inputs["source"]
+    texts = dict(work.step.sources)
+    draft = texts.pop("draft", None)
+    text = work.scratch / "calibration"
+    text.mkdir(exist_ok=True)
+    for file in texts.values():
+        if not (text / file.name).exists():  # a job that outlived an earlier process reads it already
+            link_or_copy(file, text / file.name)
+    places = {_SOURCE: str(source), _OUT: str(work.out), CALIBRATION: str(text), DRAFT: str(draft)}
+    return work.run_tool(
+        ToolRun(
+            program=params["program"],
+            arguments=tuple(places.get(word, word) for word in params["arguments"]),
+            tensorrt_llm=params["tensorrt_llm"],
+            reads=(source,) if draft is None else (source, draft),
+            writes=(work.out,),
+            gpus=params["gpus"],
+        )
+    )
+
+
+_MADE_BY = {"modelopt": _quantize, "export": _export, "tensorrt_llm": _convert}
+
+
+def _require_every_rank(out: Path) -> None:
+    missing = read_rank_checkpoint(out).missing_ranks
+    if missing:
+        names = ", ".join(f"rank{rank}.safetensors" for rank in missing)
+        raise _incomplete(f"the exported checkpoint lacks {names}")
+
+
+def _incomplete(message: str) -> ToolError:
+    return ToolError(message, hint="The log of the quantize stage says why")

@@ -69,7 +69,7 @@ class SourceStage:
         match params["kind"]:
             case "gguf":
                 request = ConvertGguf(gguf=work.step.sources["model"], out=work.out)
-                work.executor.run(request, log=work.log, on_progress=work.on_progress)
+                work.run(request)
             case "hub":
                 download = Download(
                     repo=params["repo"],
@@ -77,7 +77,7 @@ class SourceStage:
                     trust_remote_code=params["trust_remote_code"],
                     out=work.out,
                 )
-                work.executor.run(download, log=work.log, on_progress=work.on_progress)
+                work.run(download)
             case _:
                 _link_model(
                     work.step.sources["model"], work.out, trust_remote_code=params["trust_remote_code"]

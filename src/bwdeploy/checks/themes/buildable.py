@@ -1,4 +1,4 @@
-"""What a recipe may already say, is checked and planned, but not yet built by this version."""
+"""What a recipe says that `bwdeploy build` does not make: not yet, or because nothing would use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def not_built_yet(recipe: Recipe) -> tuple[tuple[KeyPath, str], ...]:
     speculative = recipe.speculative
     refused = (
         (("quantize", "method"), recipe.quantize.method, recipe.quantize.method in {"qat", "qad"}),
-        (("engine", "backend"), "engine.backend tensorrt", recipe.engine.backend == "tensorrt"),
         (("speculative", "method"), "EAGLE3 drafts", bool(speculative and speculative.method == "eagle3")),
     )
     return tuple((path, name) for path, name, is_refused in refused if is_refused)
@@ -30,7 +29,22 @@ def _not_built(subject: Subject) -> Iterator[Problem]:
         yield Problem(path, message, "use check, plan and estimate; build refuses it")
 
 
+def _engine_unused(subject: Subject) -> Iterator[Problem]:
+    recipe = subject.recipe
+    if recipe.engine.backend == "tensorrt" and recipe.serve.runtime == "reference":
+        message = "the runtime reference serves the checkpoint itself, so that no engine is built"
+        yield Problem(("serve", "runtime"), message, "set serve.runtime: tensorrt_llm to build and serve one")
+
+
 RULES = (
+    Rule(
+        id="recipe-engine-not-built",
+        severity="info",
+        summary="an engine that nothing would serve",
+        find=_engine_unused,
+        why="trtllm-build needs TensorRT-LLM and the GPU; the checkpoint that it would read is made, audited "
+        "and served without them.",
+    ),
     Rule(
         id="recipe-not-built-yet",
         severity="info",

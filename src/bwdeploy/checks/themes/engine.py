@@ -25,8 +25,8 @@ _LEAST_PERCENT, _PERCENT = 2, 100
 
 
 def _version_unknown(subject: Subject) -> Iterator[Problem]:
-    version = subject.recipe.engine.tensorrt_llm
-    if subject.llm_args is None:
+    version, backend = subject.recipe.engine.tensorrt_llm, subject.recipe.engine.backend
+    if subject.llm_args is None and backend == "pytorch":  # an engine has no such arguments
         message = f"the arguments of TensorRT-LLM {version} are not known"
         yield Problem(("engine", "tensorrt_llm"), message, f"{_near(version)}known: {KNOWN_VERSIONS}")
     elif not may_exist(version) and installed_version() != version:

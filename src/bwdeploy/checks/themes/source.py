@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.rule import Problem, Rule, Subject
+from bwdeploy.engines.drafts import heads_of
 from bwdeploy.model.packages import package_files
 from bwdeploy.recipe.uris import file_of
 
@@ -114,6 +115,8 @@ def _not_a_model(subject: Subject) -> Iterator[Problem]:
 
 def _without_weights(subject: Subject) -> Iterator[Problem]:
     for path, file in _local_models(subject):
+        if path[0] == "speculative" and heads_of(subject.recipe) is not None:
+            continue  # speculative-heads-weights knows their files
         has_configuration = any((file / name).is_file() for name in _CONFIGURATIONS)
         if file.is_dir() and has_configuration and not _has_weights(file):
             message = (

@@ -1,6 +1,7 @@
 """Rules on the settings of speculative decoding, in the section `speculative` and in the arguments.
 
-Rules on draft and target model stand in `draft_models`, those on lengths by batch size in `draft_schedule`.
+Rules on draft and target model stand in `draft_models`, those on lengths by batch size in `draft_schedule`,
+those on heads inside an engine in `draft_heads`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.checks.drafting import ARGUMENT, drafting, kind_of, whole
 from bwdeploy.checks.rule import Problem, Rule, Subject
-from bwdeploy.checks.themes import draft_models, draft_schedule
+from bwdeploy.checks.themes import draft_heads, draft_models, draft_schedule
 from bwdeploy.facts.speculation import DRAFT_KEYS, LENGTH_KEYS
 from bwdeploy.facts.versions import parse_version
 
@@ -158,18 +159,6 @@ def _other_text(subject: Subject) -> Iterator[Problem]:
         )
 
 
-def _on_engines(subject: Subject) -> Iterator[Problem]:
-    recipe = subject.recipe
-    if recipe.engine.backend == "tensorrt" and recipe.speculative is not None:
-        name = "EAGLE-3" if recipe.speculative.method == "eagle3" else "MTP"
-        message = f"{name} runs with the PyTorch backend only"
-        hint = (
-            "set engine.backend: pytorch, or build for EAGLE-1 with "
-            "engine.build_flags.speculative_decoding_mode: eagle"
-        )
-        yield Problem(("speculative", "method"), message, hint)
-
-
 RULES = (
     Rule(
         id="speculative-contradiction",
@@ -248,13 +237,5 @@ RULES = (
         "acceptance: the same "
         "deployment can miss a published figure without anything being wrong.",
     ),
-    Rule(
-        id="speculative-on-engines",
-        severity="error",
-        summary="drafts that the engine backend does not have",
-        find=_on_engines,
-        source="https://github.com/NVIDIA/TensorRT-LLM/issues/10396 · "
-        "https://github.com/NVIDIA/TensorRT-LLM/pull/5146",
-        why="The engine backend rejects EAGLE-3 and PARD, and has no MTP.",
-    ),
+    *draft_heads.RULES,
 )

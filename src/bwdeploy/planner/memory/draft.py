@@ -1,13 +1,15 @@
 """The draft of speculative decoding: its weights and its own KV cache on the last pipeline stage.
 
 Multi-token prediction layers are part of the checkpoint. An EAGLE3 draft is read from its own configuration
-where that is on this machine; else it is assumed to be one bfloat16 layer shaped like the target's.
+where that is on this machine; else it is assumed to be one bfloat16 layer shaped like the target's. Heads
+inside an engine are described in `draft_heads`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from bwdeploy.facts.speculation import HEADS
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.model.describe import describe_source
 from bwdeploy.model.shape import Attention, FeedForward, Layer, Weight
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bwdeploy.model.shape import ModelShape
-    from bwdeploy.recipe.schema import Recipe
+    from bwdeploy.recipe.schema import Recipe, Speculative
 
 _LAST_OVERSIZED = parse_version("1.3.0rc18")
 """Up to here the draft's cache was sized with one layer for each drafted token (TensorRT-LLM pull 15017)."""
@@ -46,6 +48,8 @@ def plan_draft(recipe: Recipe, shape: ModelShape, stored: Iterable[StoredWeight]
         return None
     if method.method == "mtp":
         return _mtp(shape, stored)
+    if recipe.speculative is not None and method.method in HEADS:
+        return _heads(recipe, recipe.speculative, shape)
     draft = _described_draft(recipe)
     eagle, note = (draft, "") if draft is not None else (_assumed_eagle(shape), _ASSUMED)
     oversized = _oversized_cache(recipe)
@@ -61,6 +65,19 @@ def plan_draft(recipe: Recipe, shape: ModelShape, stored: Iterable[StoredWeight]
         shape=eagle,
         attention=(attention,) * layers,
         notes=tuple(filter(None, (note, sized if oversized and layers > len(eagle.layers) else ""))),
+    )
+
+
+def _heads(recipe: Recipe, section: Speculative, shape: ModelShape) -> DraftPlan:
+    from bwdeploy.planner.memory.draft_heads import plan_heads  # noqa: PLC0415 - few recipes have heads
+
+    heads = plan_heads(recipe, section, shape)
+    plain = storage.plain(shape.dtype)
+    return DraftPlan(
+        weights=tuple(StoredWeight(weight._replace(mtp=True), plain) for weight in heads.weights),
+        shape=shape,
+        attention=heads.attention,
+        notes=(heads.note,),
     )
 
 

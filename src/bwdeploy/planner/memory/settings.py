@@ -34,7 +34,7 @@ class KvSettings(NamedTuple):
 class Drafting(NamedTuple):
     """What drafts, from the section `speculative` and `llm_args.speculative_config`."""
 
-    method: Literal["eagle3", "mtp"]
+    method: Literal["eagle3", "mtp", "eagle", "medusa"]
     length: int
     """Tokens drafted in one step."""
 
