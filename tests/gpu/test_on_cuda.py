@@ -63,3 +63,26 @@ def test_reference_engine_answers_several_at_once_on_the_gpu(checkpoint: Path) -
         ids = [answering.begin(f"the quick brown fox {number}", max_tokens=12) for number in range(4)]
         answers = [answering.wait(request) for request in ids]
     assert [answer.tokens for answer in answers] == [12] * 4
+
+
+@pytest.mark.parametrize("layout_format", ["nvfp4", "fp8"])
+def test_ranks_cut_on_the_gpu_join_and_audit_as_on_the_cpu(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout_format: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the audit joins the ranks in the job's own directory
+    ranks = {"format": layout_format, "layout": "tensorrt_llm", "tp": 2, "pp": 2}
+    quantize_tiny(source, tmp_path / "gpu", device="cuda", **ranks)
+    quantize_tiny(source, tmp_path / "cpu", **ranks)
+    assert {path.name for path in (tmp_path / "gpu").glob("rank*")} == {
+        f"rank{rank}.safetensors" for rank in range(4)
+    }
+    audited = {"format": layout_format, "layout": "tensorrt_llm"}
+    on_gpu = audit_tiny(tmp_path / "gpu", source, device="cuda", **audited)
+    on_cpu = audit_tiny(tmp_path / "gpu", source, **audited)
+    of_cpu = audit_tiny(tmp_path / "cpu", source, **audited)
+    assert [finding for finding in on_gpu.findings if finding.severity == "error"] == []
+    assert on_gpu.quantized_perplexity == pytest.approx(on_cpu.quantized_perplexity, rel=0.05)
+    assert on_cpu.bits_per_parameter == of_cpu.bits_per_parameter
+    assert on_cpu.worst_tensors[0].relative_error == pytest.approx(
+        of_cpu.worst_tensors[0].relative_error, rel=1e-2
+    )
