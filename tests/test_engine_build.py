@@ -78,12 +78,9 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(engine_place: Place) -> Place:
     """A place whose recipe is built as an engine into `engine`."""
-    place = Place(tmp_path_factory.mktemp("engines"))
-    answer, _ = place.run("build", "recipe.yaml", "--set", ENGINE, "-o", "engine")
-    assert {stage["status"] for stage in answer["stages"]} == {"built"}
-    return place
+    return engine_place
 
 
 def test_an_engine_becomes_five_models_and_a_launch_script(place: Place) -> None:
@@ -152,16 +149,22 @@ def test_an_engine_that_is_not_what_was_asked_for_is_not_published(
     assert message in answer["error"]["message"]
 
 
-def test_without_trtllm_build_the_way_out_is_named(place: Place) -> None:
+def test_without_trtllm_build_the_way_out_is_named_before_anything_runs(place: Place) -> None:
     without = os.pathsep.join(
         path for path in os.environ["PATH"].split(os.pathsep) if not Path(path, "trtllm-build").exists()
     )
+    cache = place.root / "empty"
     answer, _ = place.run(
-        "build", "recipe.yaml", "--set", ENGINE, "--set", "engine.max_batch_size=5",
-        code=3, environment={"PATH": without},
+        "build", "recipe.yaml", "--set", ENGINE,
+        code=3, environment={"PATH": without, "BWDEPLOY_CACHE": str(cache)},
     )  # fmt: skip
     assert "trtllm-build" in answer["error"]["message"]
     assert "--executor container" in answer["error"]["hint"]
+    assert not [
+        *cache.glob("store/artifacts/*"),
+        *cache.glob("store/building/*"),
+        *cache.glob("store/logs/*"),
+    ]
 
 
 def test_the_reference_runtime_serves_the_ranks_and_needs_no_engine(place: Place) -> None:

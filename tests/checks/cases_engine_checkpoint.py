@@ -24,6 +24,7 @@ MIXTRAL = {
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
 }
+QWEN3 = {**LLAMA, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
 YARN = {**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}
 YARN_5 = {**LLAMA, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}
 LLAMA3 = {**LLAMA, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}
@@ -70,6 +71,15 @@ FIRES: list[Fires] = [
         "quantize.overrides",
         "FP8_PER_CHANNEL_PER_TOKEN replaces whole blocks of an engine and cannot be mixed with NVFP4",
         config=LLAMA,
+    ),
+    Fires(
+        "engine-export-lost-part",
+        (ENGINE, "quantize.format=fp8_per_channel_per_token"),
+        "quantize.format",
+        "an engine of Qwen3ForCausalLM in FP8_PER_CHANNEL_PER_TOKEN leaves out the norms of queries and keys"
+        " without an error",
+        hint="Use fp8, or set engine.backend: pytorch",
+        config=QWEN3,
     ),
     Fires(
         "engine-export-prequantized",
@@ -126,6 +136,8 @@ SILENT: list[Silent] = [
         ),
         LLAMA,
     ),
+    Silent("engine-export-lost-part", (ENGINE, "quantize.format=fp8"), QWEN3),
+    Silent("engine-export-lost-part", ("quantize.format=fp8_per_channel_per_token",), QWEN3),
     Silent(
         "engine-export-prequantized",
         (ENGINE, CONVERTED, "quantize.method=prequantized", "quantize.format=null"),

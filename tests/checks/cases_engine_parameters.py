@@ -142,6 +142,13 @@ FIRES = (
         "lookahead decoding needs lookahead_ngram_size, lookahead_verification_set_size",
     ),
     Fires(
+        "engine-parameter-launch",
+        (TRT, "serve.engine_parameters={participant_ids: [0, 1], speculative_decoding_fast_logits: false}"),
+        f"{AT}.participant_ids",
+        "this is for an orchestrator that starts no workers; both launch modes start theirs",
+        "warning",
+    ),
+    Fires(
         "engine-launch-one-rank",
         (TRT, "serve.launch_mode=orchestrator"),
         "serve.launch_mode",
@@ -153,6 +160,7 @@ FIRES = (
         (TRT, "serve.model_name=llama"),
         "serve.model_name",
         "the models of an engine have fixed names: clients ask ensemble or tensorrt_llm_bls, not llama",
+        "warning",
         hint="Remove it",
     ),
     Fires(
@@ -182,6 +190,9 @@ SILENT = (
     Silent("engine-parameter-said-elsewhere", (TRT, "serve.engine_parameters={engine_dir: /srv/engine}")),
     Silent("engine-parameter-fixed", (TRT, "serve.engine_parameters={triton_backend: tensorrtllm}")),
     Silent("engine-parameter-pictures", (TRT, "serve.engine_parameters={add_special_tokens: false}")),
+    Silent(
+        "engine-parameter-launch", (TRT, "serve.engine_parameters={speculative_decoding_fast_logits: false}")
+    ),
     Silent("engine-parameter-batch", (TRT, "serve.engine_parameters={triton_max_batch_size: 64}")),
     Silent("engine-parameter-decoding", (TRT, MEDUSA, "serve.engine_parameters={decoding_mode: medusa}")),
     Silent("engine-parameter-decoding", (TRT, "serve.engine_parameters={decoding_mode: beam_search}")),

@@ -40,7 +40,7 @@ FIRES = (
     ),
     Fires(
         "serve-setting-without-effect",
-        (OTHER, "serve.flush_tokens=16"),
+        (OTHER, "serve.flush_tokens=3"),
         "serve.flush_tokens",
         "trtllm-serve has no such setting",
         "warning",
@@ -62,7 +62,7 @@ FIRES = (
     ),
     Fires(
         "serve-setting-without-effect",
-        ("serve.launch_mode=leader",),
+        ("serve.launch_mode=orchestrator",),
         "serve.launch_mode",
         "a model without an engine has no such setting",
         "warning",
@@ -116,6 +116,7 @@ SILENT = (
     Silent("serve-setting-without-effect", (OTHER, "serve.model_name=llama")),
     Silent("serve-setting-without-effect", (TRT, "serve.launch_mode=orchestrator", "serve.max_queued=3")),
     Silent("serve-setting-without-effect", ("serve.flush_tokens=3",)),
+    Silent("serve-setting-without-effect", (OTHER, "serve={flush_tokens: 16, launch_mode: leader}")),
     Silent("serve-flush-without-effect", (OTHER, "serve.flush_interval_ms=0")),
     Silent("serve-cumulative-without-streaming", (OTHER, "serve={cumulative_text: true, streaming: false}")),
     Silent("serve-output-beyond-sequence", (TRT, "serve.max_output_tokens=8192")),

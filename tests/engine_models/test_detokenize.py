@@ -30,6 +30,17 @@ def test_only_a_response_of_nothing_but_fragments_shows_them(tokenizer_files: Pa
     assert text(1, 2) == "\N{REPLACEMENT CHARACTER}"
 
 
+def test_a_response_without_tokens_is_an_empty_text(tokenizer_files: Path) -> None:
+    found = detokenize(
+        np.zeros((1, 2, 0), dtype=np.int32),
+        np.zeros((1, 2), dtype=np.int32),
+        load_tokenizer(tokenizer_files),
+        skip_special=True,
+        keep_unfinished=False,
+    )
+    assert found == ["", ""]
+
+
 def test_shapes_that_do_not_fit_are_refused(tokenizer_files: Path) -> None:
     with pytest.raises(RequestError, match="do not fit"):
         detokenize(

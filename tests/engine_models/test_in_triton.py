@@ -230,6 +230,8 @@ def test_drafting_ends_at_a_stop_word(engine_server: EngineServer) -> None:
         ("tensorrt_llm_bls", {"max_tokens": -5}, "max_tokens is -5"),
         ("tensorrt_llm_bls_whole", {"max_tokens": 0}, "max_tokens is 0"),
         ("ensemble", {"text_input": "x" * 64}, "text_input has 64 tokens; prompt and answer share 64"),
+        ("ensemble", {"text_input": "x" * 5000}, "text_input has 5000 characters, more than 64 tokens"),
+        ("ensemble", {"stop_words": ["x" * 50] * 100}, "stop_words has 5000 characters"),
         ("tensorrt_llm_bls", {"text_input": ""}, "text_input has no tokens."),
         ("tensorrt_llm_bls", {"num_draft_tokens": 2}, "names no drafting model"),
         ("drafting", {"num_draft_tokens": -1}, "num_draft_tokens is -1"),
@@ -275,3 +277,21 @@ def test_tokens_that_are_none_are_refused(
     status, body = engine_server.triton.post("infer", "postprocessing", inputs=inputs)
     assert status == 400
     assert said in body["error"]
+
+
+@pytest.mark.slow  # the stub used to die after some hundred answers, the server of some hundred cancellations
+def test_many_answers_and_cancellations_later_the_same_processes_answer(engine_server: EngineServer) -> None:
+    def one(number: int) -> str:
+        if number % 2:
+            events = engine_server.triton.stream("tensorrt_llm_bls", TEXT, stream=True, max_tokens=60)
+            next(events)
+            events.close()  # type: ignore[attr-defined]
+            return TEXT
+        _, body = ask(engine_server, "tensorrt_llm_bls")
+        return str(body["text_output"])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(one, range(800))) == {TEXT}
+    log = engine_server.triton.server.log.read_text()
+    assert "unhealthy" not in log
+    assert "Signal" not in log

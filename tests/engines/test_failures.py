@@ -49,6 +49,8 @@ LINES = {
     "unrecognized-option": "trtllm-build: error: unrecognized arguments: --multi_block_mode enable",
     "block-size": "Detailed export error: Weight shape is not divisible for block size for block "
     "quantization.",
+    "no-examples": "python3: can't open file '/app/examples/models/core/llama/convert_checkpoint.py': "
+    "[Errno 2] No such file or directory",
     "calibration-config": "ValueError: Config name is missing.",
     "calibration-offline": "ConnectionError: Couldn't reach 'abisee/cnn_dailymail' on the Hub "
     "(OfflineModeIsEnabled)",

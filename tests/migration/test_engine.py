@@ -258,3 +258,22 @@ def test_engine_config_that_contradicts_itself(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(RecipeError, match="world_size is 3"):
         migrate_path(tmp_path, Wanted())
+
+
+@pytest.mark.parametrize("version", ["0.21.0", "1.0.0", "1.1.0", "1.2.0"])
+def test_engine_stays_on_a_version_that_an_image_serves(tmp_path: Path, model: Path, version: str) -> None:
+    engine = write_engine(tmp_path / "engine", version=version)
+    found = migrate_path(engine, Wanted(model=str(model)))
+    assert checked(found, tmp_path).engine.tensorrt_llm == version
+    assert "version" not in notes_of(found, "changed")
+    # The LLM API arguments of most of these versions are not known.
+    moved = migrate_path(engine, Wanted(model=str(model), backend="pytorch")).recipe["engine"]["tensorrt_llm"]
+    assert moved == ("1.2.0" if version == "1.2.0" else "1.2.1")
+
+
+def test_engine_older_than_every_known_version_is_not_called_unheard_of(tmp_path: Path, model: Path) -> None:
+    plugins = {"plugin_config": {"enable_xqa": True}}  # its default
+    engine = write_engine(tmp_path / "engine", version="0.13.0", build=plugins)
+    found = migrate_path(engine, Wanted(model=str(model)))
+    assert not notes_of(found, "lost")
+    assert "no Triton image that can be used" in notes_of(found, "changed")["version"].message

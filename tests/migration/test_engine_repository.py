@@ -10,7 +10,15 @@ import pytest
 from bwdeploy.errors import RecipeError
 from bwdeploy.migration.found import Wanted
 from bwdeploy.migration.migrate import migrate_path
-from tests.migration.deployments import checked, notes_of, write_engine, write_repository
+from bwdeploy.recipe.schema import Engine, Layout, Serve
+from bwdeploy.serving.engine_repository import EngineRepositoryInputs, write_engine_repository
+from tests.migration.deployments import (
+    checked,
+    model_directory,
+    notes_of,
+    write_engine,
+    write_repository,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,3 +148,87 @@ def test_broken_pbtxt_is_told_with_its_line(repository: Path) -> None:
     (repository / "tensorrt_llm" / "config.pbtxt").write_text('name: "tensorrt_llm"\ngpt_model_path {{\n')
     with pytest.raises(RecipeError, match=r"is no config\.pbtxt: 2:"):
         migrate_path(repository, Wanted())
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_repository_that_bwdeploy_wrote_comes_back_as_it_was(tmp_path: Path, *, streaming: bool) -> None:
+    """Migrated and written again, every config.pbtxt is the same, and nothing of serving is lost."""
+    model = model_directory(tmp_path / "model")
+    (model / "tokenizer.json").write_text("{}")
+    engine = write_engine(tmp_path / "engine")
+    serve = Serve(
+        streaming=streaming,
+        max_queued=7,
+        cancellation_check_period_ms=250,
+        cumulative_text=True,
+        engine_parameters={
+            "kv_cache_free_gpu_mem_fraction": 0.5,
+            "max_attention_window_size": [4096, 512],
+            "gpu_device_ids": [[0, 1]],
+            "batching_strategy": "V1",
+            "add_special_tokens": False,
+            "cuda_graph_mode": True,
+            "normalize_log_probs": False,
+            "lookahead_window_size": 3,
+        },
+    )
+    first = EngineRepositoryInputs(
+        serve,
+        Engine(
+            backend="tensorrt",
+            tensorrt_llm="1.2.1",
+            max_batch_size=32,
+            max_num_tokens=4096,
+            max_seq_len=4096,
+        ),
+        Layout(tp=2, gpus_per_node=2),
+        model,
+        engine,
+    )
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    write_engine_repository(tmp_path / "first", first)
+    found = migrate_path(tmp_path / "first", Wanted(model=str(model)))
+    assert [note.key for note in found.notes] == ["pretrained_config.quantization.quant_algo"]
+    recipe = checked(found, tmp_path)
+    again = first._replace(serve=recipe.serve, engine=recipe.engine, layout=recipe.layout)
+    write_engine_repository(tmp_path / "second", again)
+    for file in (tmp_path / "first").glob("*/config.pbtxt"):
+        assert file.read_text() == (tmp_path / "second" / file.parent.name / file.name).read_text()
+
+
+@pytest.mark.parametrize("named", ["", "llama", "llama/config.pbtxt"])
+def test_repository_of_another_name_is_found_by_any_of_its_places(
+    repository: Path, model: Path, named: str
+) -> None:
+    (repository / "tensorrt_llm").rename(repository / "llama")
+    found = migrate_path(repository / named, Wanted())
+    assert found.recipe["engine"]["max_batch_size"] == 32
+    assert notes_of(found, "changed")["model name"].value == "llama"
+    assert not notes_of(found, "lost")
+
+
+def test_unfilled_list_is_no_broken_file(repository: Path) -> None:
+    config = repository / "tensorrt_llm" / "config.pbtxt"
+    config.write_text(
+        config.read_text().replace(
+            "dynamic_batching {", "dynamic_batching { preferred_batch_size: [ ${triton_max_batch_size} ]"
+        )
+    )
+    message = notes_of(migrate_path(repository, Wanted()), "no-effect")[
+        "tensorrt_llm/config.pbtxt ${…}"
+    ].message
+    assert "triton_max_batch_size" in message
+
+
+def test_keys_of_older_templates_are_told_by_what_became_of_them(repository: Path) -> None:
+    config = repository / "tensorrt_llm" / "config.pbtxt"
+    rows = "".join(
+        f'parameters {{ key: "{key}" value {{ string_value: "4" }} }}\n'
+        for key in ("enable_trt_overlap", "max_num_sequences")
+    )
+    config.write_text(config.read_text() + rows)
+    found = migrate_path(repository, Wanted())
+    assert "tensorrt_llm/config.pbtxt parameters.enable_trt_overlap" in notes_of(found, "no-effect")
+    note = notes_of(found, "lost")["tensorrt_llm/config.pbtxt parameters.max_num_sequences"]
+    assert "engine.max_batch_size" in note.hint

@@ -333,9 +333,13 @@ def test_what_a_command_line_says_otherwise_is_noted(tmp_path: Path) -> None:
     )
     found = migrated(script(tmp_path, text))
     assert {
-        ("lost", "--tp_size"), ("lost", "--frobnicate"), ("lost", "--ep_size"), ("no-effect", "--tool_parser"),
-        ("lost", "trtllm-serve"), ("assumed", "tensor_parallel_size"),
-    } <= said(found)  # fmt: skip
+        ("lost", "--tp_size"),
+        ("lost", "--frobnicate"),
+        ("lost", "--ep_size"),
+        ("no-effect", "--tool_parser"),
+        ("lost", "trtllm-serve"),
+        ("assumed", "tensor_parallel_size"),
+    } <= said(found)
     assert found.recipe["engine"]["llm_args"] == {"enable_chunked_prefill": True}
 
 
@@ -353,9 +357,133 @@ def test_each_command_has_the_file_that_stood_before_it(tmp_path: Path) -> None:
     assert found.recipe["engine"]["llm_args"] == {"stream_interval": 4}
 
 
+def test_script_that_builds_its_yaml_in_steps_is_read_whole(tmp_path: Path) -> None:
+    """Settings under a condition are read too, and said; what is appended does not replace what was there."""
+    text = r"""
+MAX_BATCH_SIZE=$CONC
+EXTRA_CONFIG_FILE="r1.yml"
+KV_DTYPE=fp8
+cat > "$EXTRA_CONFIG_FILE" << EOF
+cuda_graph_config:
+    enable_padding: true
+    max_batch_size: $MAX_BATCH_SIZE
+kv_cache_config: {dtype: $KV_DTYPE}
+$MODE_CONFIG
+EOF
+if [[ "$DP" == "true" ]]; then
+    cat << EOF >> $EXTRA_CONFIG_FILE
+attention_dp_config: {timeout_iters: 60}
+torch_compile_config: {capture_num_tokens: [${TOKENS%, }]}
+EOF
+fi
+mpirun -n 1 trtllm-serve $MODEL --tp_size=8 --max_batch_size ${BATCH:-16} \ # a comment
+    --config=$EXTRA_CONFIG_FILE > $LOG 2>&1 &
+"""
+    found = migrated(script(tmp_path, text), model="hf://nvidia/DeepSeek-R1-FP4@main")
+    arguments = found.recipe["engine"]["llm_args"]
+    assert arguments["cuda_graph_config"] == {"enable_padding": True}
+    assert arguments["kv_cache_config"]["dtype"] == "fp8"
+    assert arguments["attention_dp_config"] == {"timeout_iters": 60}
+    assert (found.recipe["engine"]["max_batch_size"], found.recipe["name"]) == (16, "launch")
+    lost = {key for effect, key in said(found) if effect == "lost"}
+    assert lost == {
+        "cuda_graph_config.max_batch_size",
+        "torch_compile_config.capture_num_tokens",
+        "r1.yml",  # the line that a variable stands for
+    }
+    assert ("assumed", "r1.yml") in said(found)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_yaml_of_an_echo_is_read(tmp_path: Path, quote: str) -> None:
+    text = f"echo -e {quote}stream_interval: 4\nprint_iter_log: true{quote} > a.yml\n"
+    text += 'bash -c "trtllm-serve nvidia/DeepSeek-R1-FP4 --tp_size 8 --config ./a.yml"\n'
+    assert migrated(script(tmp_path, text)).recipe["engine"]["llm_args"] == {
+        "stream_interval": 4,
+        "print_iter_log": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("named", "noted"),
+    [("./conf/llm.yml", False), ("deploy/conf/llm.yml", False), ("/workspace/llm.yml", True)],
+)
+def test_yaml_is_found_from_where_the_script_is_run(tmp_path: Path, named: str, *, noted: bool) -> None:
+    """A script names files as seen from the directory it is started in, or in its container."""
+    place = tmp_path / "deploy" / "conf"
+    place.mkdir(parents=True)
+    (place / "llm.yml").write_text("stream_interval: 4\n")
+    start = place if noted else tmp_path / "deploy"
+    text = f"trtllm-serve nvidia/DeepSeek-R1-FP4 --tp_size 8 --config {named}\n"
+    found = migrated(script(start, text))
+    assert found.recipe["engine"]["llm_args"] == {"stream_interval": 4}
+    assert (("assumed", "file of arguments") in said(found)) == noted
+
+
+@pytest.mark.parametrize(
+    ("graphs", "cut"),
+    [
+        ({"batch_sizes": [1, 2, 4, 8, 128]}, {"batch_sizes": [1, 2, 3]}),
+        ({"max_batch_size": 128, "enable_padding": True}, {"max_batch_size": 3, "enable_padding": True}),
+        ({"batch_sizes": [1, 3]}, {"batch_sizes": [1, 3]}),
+    ],
+)
+def test_graphs_that_no_batch_fills_are_left_out(tmp_path: Path, graphs: Any, cut: Any) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(
+        f"model: nvidia/DeepSeek-R1-FP4\nmax_batch_size: 3\ncuda_graph_config: {graphs}\n".replace(
+            "True", "true"
+        )
+    )
+    found = migrated(file)
+    assert found.recipe["engine"]["llm_args"]["cuda_graph_config"] == cut
+    notes = {
+        key for effect, key in said(found) if effect == "changed" and key.startswith("cuda_graph_config.")
+    }
+    assert bool(notes) == (graphs != cut)
+
+
+def test_arguments_that_only_a_newer_version_has_decide_the_version(tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    file.write_text(
+        "model: nvidia/DeepSeek-R1-FP4\nspeculative_config: {decoding_type: Eagle3}\nkv_cache_config:\n"
+        "  use_kv_cache_manager_v2: true\n"
+    )
+    found = migrated(file)
+    assert found.recipe["engine"]["tensorrt_llm"].startswith("1.3.0")
+    assert found.recipe["serve"]["server"] == "trtllm-serve"
+    assert not {key for effect, key in said(found) if effect == "lost"}
+
+
+@pytest.mark.parametrize(
+    ("named", "version"),
+    [
+        ("pip install tensorrt_llm==1.2.1", "1.2.1"),
+        ("docker run nvcr.io/nvidia/tensorrt-llm/release:1.3.0rc20 bash", "1.3.0rc20"),
+        ("docker run nvcr.io/nvidia/tritonserver:26.06-trtllm-python-py3 bash", "1.2.1"),
+        ("pip install tensorrt_llm==0.9.0", ""),  # nothing is known of its arguments
+        ("pip install tensorrt_llm==1.2.1 # or tensorrt_llm==1.3.0rc20", ""),
+    ],
+)
+def test_version_that_the_script_installs_counts(tmp_path: Path, named: str, version: str) -> None:
+    text = f"{named}\ntrtllm-serve nvidia/DeepSeek-R1-FP4 --tp_size 8\n"
+    found = migrated(script(tmp_path, text))
+    assert found.recipe["engine"]["tensorrt_llm"] == (version or "1.2.1")
+    assert (("assumed", "version") in said(found)) == (not version)
+
+
+def test_argument_of_quantized_experts_says_that_the_model_is_quantized(tmp_path: Path) -> None:
+    file = tmp_path / "moe.yaml"
+    file.write_text(
+        "model: org/unheard-of\nmoe_config: {backend: CUTLASS, use_low_precision_moe_combine: true}\n"
+    )
+    assert migrated(file).recipe["quantize"]["method"] == "prequantized"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("trtllm-serve org/model --config $FILE\n", "does not say plainly"),
         ("trtllm-serve org/model --config nowhere.yml\n", "nowhere.yml"),
         ("trtllm-serve alone\n", "no command line"),
         ("cat > a.yml <<EOF\n- 1\nEOF\ntrtllm-serve m --config a.yml\n", "no mapping"),

@@ -99,3 +99,12 @@ def test_what_cannot_be_read_is_refused_with_its_file(tmp_path: Path) -> None:
 def test_a_model_yaml_must_be_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no mapping"):
         llmapi_repository.read(repository(tmp_path, settings="- 1\n"), Wanted())
+
+
+def test_processors_of_logits_are_a_part_of_the_triton_model(tmp_path: Path) -> None:
+    file = tmp_path / "tensorrt_llm" / "1" / "model.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(MODEL_YAML + "logits_post_processors: {json: my.module:guard}\n")
+    found = llmapi_repository.read(tmp_path, Wanted())
+    (note,) = [note for note in found.notes if note.effect == "lost"]
+    assert (note.key, note.value) == ("logits_post_processors", {"json": "my.module:guard"})

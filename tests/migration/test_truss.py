@@ -150,3 +150,25 @@ def test_sections_that_are_no_mappings_count_as_empty(tmp_path: Path, model: Pat
     )
     found = migrate_path(file, Wanted(model=str(model)))
     assert found.recipe["engine"]["max_batch_size"] == 256
+
+
+@pytest.mark.parametrize("stack", ["", "  inference_stack: v2\n"])
+@pytest.mark.parametrize("base", ["encoder", "encoder_bert", "whisper"])
+def test_model_that_writes_no_text_is_refused(truss: Path, base: str, stack: str) -> None:
+    file = truss / "config.yaml"
+    text = file.read_text().replace("base_model: decoder", f"base_model: {base}")
+    file.write_text(text.replace("trt_llm:\n", f"trt_llm:\n{stack}"))
+    with pytest.raises(RecipeError, match=f"base_model {base}: a recipe serves models that write text"):
+        migrate_path(truss, Wanted())
+
+
+def test_amount_of_calibration_comes_through(truss: Path, tmp_path: Path) -> None:
+    file = truss / "config.yaml"
+    added = (
+        "    quantization_config: {calib_size: 2048, calib_max_seq_length: 4096, calib_dataset: org/text}\n"
+    )
+    file.write_text(file.read_text().replace("    quantization_type", f"{added}    quantization_type"))
+    found = migrate_path(truss, Wanted())
+    calibration = checked(found, tmp_path).quantize.calibration
+    assert (calibration.samples, calibration.seq_len) == (2048, 4096)
+    assert "org/text" in notes_of(found, "assumed")["trt_llm.build.quantization_type"].message

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bwdeploy.errors import GateError, StoreError, ToolError
+from bwdeploy.errors import GateError, HostError, StoreError, ToolError
+from bwdeploy.pipeline.jobs import ProgramNeed
 from bwdeploy.pipeline.run import run_plan
-from bwdeploy.pipeline.stage import Stage
-from bwdeploy.pipeline.store import Store
+from bwdeploy.pipeline.stage import Stage, Work
+from bwdeploy.pipeline.store import RUNNING_JOB, Store
 from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import CopyStage, Journal, UpperStage, build, plan, recipe
 
@@ -91,6 +92,21 @@ def test_other_tool_version_rebuilds(store: Store, tmp_path: Path, stages: list[
     planned = plan(with_tool, store)
     assert [one.status for one in planned.stages] == ["run", "run"]
     assert "tools.rich" in planned.stages[0].why
+
+
+def test_a_program_that_a_late_stage_needs_is_looked_for_first(
+    store: Store, stages: list[Stage], tmp_path: Path
+) -> None:
+    need = ProgramNeed(program="no-such-program", tensorrt_llm="1.2.1")
+    needing: list[Stage] = [stages[0], UpperStage(tmp_path / "journal", program=need)]
+    assert plan(needing, store).keys == plan(stages, store).keys
+    with pytest.raises(HostError, match="no-such-program"):
+        build(needing, store)
+    assert not (tmp_path / "journal").exists()
+    assert plan(needing, store).stages[0].why == "not built yet"
+    run_plan(plan(needing, store), store=store, executor=local_executor(), watcher=Journal(), until="copy")
+    build(stages, store)
+    assert [result.status for result in build(needing, store)] == ["cached", "cached"]
 
 
 def test_plan_says_what_changed(store: Store, stages: list[Stage], tmp_path: Path) -> None:
@@ -170,6 +186,67 @@ def test_damaged_store_entry_is_rebuilt(
 def test_published_files_are_read_only_for_everybody_to_read(store: Store, stages: list[Stage]) -> None:
     artifact = build(stages, store)[0].artifact
     assert {path.stat().st_mode & 0o777 for path in artifact.directory.iterdir()} == {0o444}
+
+
+NOTE = '{"executor": "slurm", "job": "1000"}'
+
+
+def leave(store: Store, key: str, *, note: str = "") -> Path:
+    """What a dead builder left."""
+    workspace = store.workspace(key)
+    if note:
+        (store.scratch_of(workspace) / RUNNING_JOB).write_text(note)
+    return workspace
+
+
+def test_the_workspace_of_a_running_job_is_handed_out_again(store: Store) -> None:
+    left = leave(store, "k", note=NOTE)
+    assert store.workspace("k") == left
+    (store.scratch_of(left) / RUNNING_JOB).unlink()
+    assert store.workspace("k") != left
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("runs_on", [True, False])
+def test_a_stage_that_fails_keeps_its_workspace_only_for_a_running_job(
+    store: Store, tmp_path: Path, *, runs_on: bool
+) -> None:
+    (tmp_path / "source").write_text("some text")
+
+    class Failing(CopyStage):
+        def run(self, work: Work) -> None:
+            if runs_on:
+                (work.scratch / RUNNING_JOB).write_text(NOTE)
+            raise HostError("the queue is silent")
+
+    with pytest.raises(HostError):
+        build([Failing(tmp_path / "source", tmp_path / "journal")], store)
+    assert bool(list((store.root / "building").iterdir())) == runs_on
+
+
+def test_leftovers_name_their_jobs_but_not_what_somebody_builds(store: Store) -> None:
+    leave(store, "a", note=NOTE)
+    leave(store, "b", note="{")
+    dead = leave(store, "c")
+    leave(store, "held")
+    with store.lock("held", on_wait=lambda: None):
+        found = list(store.leftovers())
+    assert [(one.key, one.job) for one in found] == [("a", "Slurm job 1000"), ("b", "A job"), ("c", "")]
+    store.discard(found[2])
+    assert not dead.exists()
+
+
+def test_a_job_that_no_recipe_asks_for_any_more_is_told(
+    store: Store, stages: list[Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(store, "old", note=NOTE)
+    build(stages, store)
+    assert "Slurm job 1000 of an earlier build may still run" in caplog.text
+    assert "store gc" in caplog.text
+    caplog.clear()
+    store.remember("another recipe", {"copy": "old"})
+    build(stages, store)
+    assert caplog.text == ""
 
 
 def test_changed_limit_judges_the_same_artifact_again(

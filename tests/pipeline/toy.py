@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.host import Host
-from bwdeploy.pipeline.jobs import Progress
+from bwdeploy.pipeline.jobs import ProgramNeed, Progress
 from bwdeploy.pipeline.plan import Plan, make_plan
 from bwdeploy.pipeline.run import StageResult, run_plan
 from bwdeploy.pipeline.stage import Stage, Step, Work
@@ -59,9 +59,10 @@ class UpperStage:
     name: str = "upper"
     version: int = 1
     fails: bool = False
+    program: ProgramNeed | None = None
 
     def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
-        return Step(params={"name": recipe.name}, inputs=("copy",))
+        return Step(params={"name": recipe.name}, inputs=("copy",), program=self.program)
 
     def run(self, work: Work) -> None:
         with self.journal.open("a") as journal:

@@ -201,6 +201,7 @@ def test_communication_buffers(ranks: int, mib: int) -> None:
         ({"max_batch_size": 64, "llm_args": {"cuda_graph_config": {"enable_padding": True}}}, 11),
         ({"max_batch_size": 64, "llm_args": {"cuda_graph_config": {"batch_sizes": [1, 8, 64, 128]}}}, 3),
         ({"max_batch_size": 64, "llm_args": {"cuda_graph_config": None}}, 0),
+        ({"max_batch_size": 64, "backend": "tensorrt"}, 0),
     ],
     ids=str,
 )
@@ -208,6 +209,22 @@ def test_cuda_graphs(engine: dict[str, Any], graphs: int) -> None:
     plan = planned(LLAMA, engine=engine)
     assert plan.cuda_graphs == graphs
     assert plan.per_gpu[0].cuda_graph_bytes == graphs * 200_000_000
+
+
+def test_an_engine_is_planned_by_its_own_parameters() -> None:
+    parameters = {"kv_cache_free_gpu_mem_fraction": 0.5, "cuda_graph_mode": True, "cuda_graph_cache_size": 3}
+    pools = [
+        planned(LLAMA, engine=engine, layout=layout(gpu="H200"), **sections).per_gpu[0].kv_pool_bytes
+        for engine, sections in (
+            ({"backend": "tensorrt"}, {"serve": {"engine_parameters": parameters}}),
+            ({"llm_args": {"kv_cache_config": {"free_gpu_memory_fraction": 0.5}}}, {}),
+            ({"backend": "tensorrt", "llm_args": {"kv_cache_config": {"free_gpu_memory_fraction": 0.1}}}, {}),
+            ({}, {}),
+        )
+    ]
+    assert pools[0] == pools[1] != pools[2] == pools[3]
+    plan = planned(LLAMA, engine={"backend": "tensorrt"}, serve={"engine_parameters": parameters})
+    assert plan.cuda_graphs == 3
 
 
 def test_graphs_never_take_more_than_the_cache_leaves() -> None:

@@ -106,6 +106,19 @@ def test_the_bundled_server_is_refused_with_the_way_out(out: Path, tmp_path: Pat
     assert "--server container" in caught.value.hint
 
 
+def test_an_engine_that_this_machines_server_would_not_find_is_told_before_it_starts(
+    out: Path, tmp_path: Path
+) -> None:
+    parameter = 'parameters { key: "gpt_model_path" value { string_value: "/models/nowhere/engine" } }\n'
+    (out / "model_repository" / "tensorrt_llm" / "config.pbtxt").write_text(ENGINE + parameter)
+    with (
+        pytest.raises(HostError, match="opens its engine at /models/nowhere/engine") as caught,
+        serving(open_deployment(out), ServeOptions(kind="system", log=tmp_path / "log")),
+    ):
+        pass
+    assert f"ln -s {out / 'model_repository'} /models" in caught.value.hint
+
+
 def test_ranks_on_several_machines_are_not_started_from_here(out: Path, tmp_path: Path) -> None:
     write_manifest(out, layout={"nodes": 2, "gpus_per_node": 1, "tp": 2})
     with (

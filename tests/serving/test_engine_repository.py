@@ -136,6 +136,31 @@ def test_every_tensor_of_the_version_is_there_once(
         assert [tensor.name for tensor in config.output].count("kv_cache_alloc_total_blocks") == 1
 
 
+@pytest.mark.parametrize(
+    ("version", "counts"),
+    [
+        ("0.19.0", {
+            "ensemble": (34, 17, 0), "preprocessing": (10, 11, 7), "postprocessing": (2, 1, 2),
+            "tensorrt_llm": (60, 19, 45), "tensorrt_llm_bls": (36, 17, 5),
+        }),
+        ("1.2.1", {
+            "ensemble": (36, 19, 0), "preprocessing": (10, 11, 7), "postprocessing": (2, 1, 2),
+            "tensorrt_llm": (62, 21, 45), "tensorrt_llm_bls": (38, 19, 5),
+        }),
+    ],
+)  # fmt: skip
+def test_as_much_is_written_as_upstreams_templates_have(
+    out: Path, inputs: EngineRepositoryInputs, version: str, counts: dict[str, tuple[int, int, int]]
+) -> None:
+    """Counted in upstream's files, without what is for pictures and with three parameters of our own."""
+    engine = inputs.engine.model_copy(update={"tensorrt_llm": version})
+    found = configs(out, inputs._replace(engine=engine))
+    assert counts == {
+        name: (len(config.input), len(config.output), len(config.parameters))
+        for name, config in found.items()
+    }
+
+
 def test_the_engine_sees_numbers_without_a_dimension(out: Path, inputs: EngineRepositoryInputs) -> None:
     config = configs(out, inputs)["tensorrt_llm"]
     scalars = {tensor.name for tensor in config.input if tensor.HasField("reshape")}

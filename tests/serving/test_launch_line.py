@@ -30,11 +30,46 @@ def run(script: Path) -> dict[str, object]:
 
 
 def test_every_word_arrives_as_it_is_in_the_scripts_own_directory(tmp_path: Path) -> None:
-    folder = tmp_path / "a $folder, 'odd'"
+    folder = tmp_path / "a $folder: 'odd'"
     folder.mkdir()
     script = folder / "launch.sh"
     write_launch_script(script, (sys.executable, "-c", ECHO, *ODD, f"source={HERE}/x y"))
     assert run(script) == {"words": [*ODD, f"source={folder}/x y"], "in": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("folder", "word"),
+    [
+        ("a,readonly=false", f"--mount=source={HERE}"),
+        ('a"b', f"--mount=source={HERE}"),
+        ("a:b", f"--container-mounts={HERE}:/models"),
+        ("a,b", f"--container-mounts={HERE}:/models"),
+    ],
+)
+def test_a_directory_whose_name_would_change_the_mount_is_refused(
+    tmp_path: Path, folder: str, word: str
+) -> None:
+    script = tmp_path / folder / "launch.sh"
+    script.parent.mkdir()
+    write_launch_script(script, (sys.executable, "-c", ECHO, word))
+    done = subprocess.run([str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{script.parent}: no mount can name a directory with one of" in done.stderr
+
+
+def test_a_search_path_of_the_user_does_not_lead_the_script_astray(tmp_path: Path) -> None:
+    for place in ("here/repository", "elsewhere/repository"):
+        (tmp_path / place).mkdir(parents=True)
+    write_launch_script(tmp_path / "here/repository/launch.sh", (sys.executable, "-c", ECHO))
+    done = subprocess.run(
+        ["sh", "repository/launch.sh"],
+        cwd=tmp_path / "here",
+        env={**os.environ, "CDPATH": str(tmp_path / "elsewhere")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["in"] == str(tmp_path / "here/repository")
 
 
 def test_the_secret_is_another_one_at_each_start(tmp_path: Path) -> None:
@@ -74,10 +109,9 @@ def test_ranks_over_several_machines_are_tasks_of_slurm() -> None:
     assert "--model-repository=/models" in words
     own = words[words.index("-c") + 1]
     command = ["sh", "-c", own.replace("exec tritonserver", "echo"), "sh", "--x=1"]
-    done = subprocess.run(
-        command, env={**os.environ, "SLURM_PROCID": "3"}, capture_output=True, text=True, check=True
-    )
-    region = "triton_python_backend_shm_region_bwlaunch_3_"
+    ids = {"SLURM_JOB_ID": "77", "SLURM_PROCID": "3"}
+    done = subprocess.run(command, env={**os.environ, **ids}, capture_output=True, text=True, check=True)
+    region = "triton_python_backend_shm_region_bwlaunch_77_3_"
     assert done.stdout == f"--x=1 --backend-config=python,shm-region-prefix-name={region}\n"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bwdeploy.engines.directory import read_engine
 from bwdeploy.errors import ToolError
-from bwdeploy.pipeline.jobs import ToolResult, ToolRun
+from bwdeploy.pipeline.jobs import ProgramNeed, ToolResult, ToolRun
 from bwdeploy.pipeline.stage import Stage, Step, Work
 from bwdeploy.recipe.schema import Recipe
 from bwdeploy.stages.engine import EngineStage
@@ -38,6 +38,9 @@ class Here:
 
     def run(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("no job of the worker is needed")
+
+    def require(self, need: ProgramNeed) -> None:
+        pass
 
     def run_tool(self, tool: ToolRun, **_: Any) -> ToolResult:
         self.ran.append(tool)

@@ -53,3 +53,10 @@ def test_without_errors_the_last_lines_are_shown() -> None:
 )
 def test_a_taken_port_is_recognized(log: str, *, taken: bool) -> None:
     assert port_was_taken(log) is taken
+
+
+def test_errors_of_every_start_without_a_gpu_do_not_hide_the_reason() -> None:
+    noise = 'E1123 03:34:17.844780 1 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+    reason = "Poll failed for model directory 'junk': no config.pbtxt"
+    assert failure_reasons(f"{noise}E1123 03:34:17.849979 1 m.cc:1460] {reason}\n") == (reason,)
+    assert failure_reasons(noise) == ('"CudaDriverHelper has not been initialized."',)

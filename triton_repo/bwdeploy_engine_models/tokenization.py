@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from bwdeploy_engine_models.errors import RequestError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -28,6 +28,8 @@ class TextTokenizer(Protocol):
     """Either kind of tokenizer."""
 
     vocab_size: int
+    longest_token: int
+    """Characters of its longest token."""
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Tokens of `text`, with the special tokens of a prompt if wanted."""
@@ -94,6 +96,7 @@ class _FastTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        self.longest_token = _longest(self._tokenizer.get_vocab(with_added_tokens=True))
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
@@ -113,6 +116,7 @@ class _SlowTokenizer:
             str(directory), trust_remote_code=False, local_files_only=True
         )
         self.vocab_size = len(self._tokenizer)
+        self.longest_token = _longest(self._tokenizer.get_vocab())
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
@@ -124,6 +128,10 @@ class _SlowTokenizer:
     def token_id(self, token: str) -> int | None:
         found: int | None = self._tokenizer.convert_tokens_to_ids(token)
         return found
+
+
+def _longest(vocabulary: Iterable[str]) -> int:
+    return max(map(len, vocabulary), default=1)
 
 
 def _first(directory: Path, tokenizer: TextTokenizer, name: str) -> int | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bwdeploy.cli.arguments import AsJson, OutPath
 from bwdeploy.cli.output import print_json
-from bwdeploy.errors import GateError
+from bwdeploy.errors import GateError, HostError
+
+if TYPE_CHECKING:
+    from bwdeploy.pipeline.store import Leftover, Store
 
 store = typer.Typer(help="The store of finished artifacts.")
 _MEGABYTE = 1_000_000
@@ -70,18 +73,54 @@ def collect_garbage(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove artifacts that the newest build of no recipe uses; outputs keep their files."""
+    """Remove artifacts that the newest build of no recipe uses; outputs keep their files.
+
+    What dead builds left half-made goes too, and cluster jobs that nobody waits for are cancelled.
+    """
     from bwdeploy.build import open_store
+    from bwdeploy.pipeline.store import storage_errors
 
     kept = open_store()
     used = kept.referenced_keys()
     unused = [one for one in kept.artifacts() if one.key not in used]
-    if not dry_run:
-        for one in unused:
-            kept.remove(one)
+    with storage_errors(kept.root):
+        if not dry_run:
+            for one in unused:
+                kept.remove(one)
+        ended = _end_forgotten(kept, used, dry_run=dry_run)
     freed = sum(one.size_bytes for one in unused)
     if as_json:
-        print_json({"removed": [one.key for one in unused], "bytes": freed, "dry_run": dry_run})
-    else:
-        would = "would be " if dry_run else ""
-        typer.echo(f"{len(unused)} artifacts {would}removed, {freed / _MEGABYTE:.1f} MB")
+        removed = [one.key for one in unused]
+        print_json({"removed": removed, "bytes": freed, "jobs": list(ended), "dry_run": dry_run})
+        return
+    would = "would be " if dry_run else ""
+    typer.echo(f"{len(unused)} artifacts {would}removed, {freed / _MEGABYTE:.1f} MB")
+    for job in ended:
+        typer.echo(f"{job} {would}cancelled")
+
+
+def _end_forgotten(kept: Store, used: set[str], *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what dead builders left half-made; the jobs that were cancelled for it."""
+    ended = []
+    for leftover in kept.leftovers():
+        if leftover.job and leftover.key in used:
+            continue  # the next build of that recipe takes it up
+        if dry_run or _is_over(kept, leftover):
+            ended += [leftover.job] if leftover.job else []
+            if not dry_run:
+                kept.discard(leftover)
+    return tuple(ended)
+
+
+def _is_over(kept: Store, leftover: Leftover) -> bool:
+    from bwdeploy.tools.executors import cancel_noted
+
+    if not leftover.job:
+        return True
+    try:
+        to_do = cancel_noted(kept.scratch_of(leftover.workspace))
+    except HostError as error:
+        to_do = f"{error.message}. {error.hint}"
+    if to_do:
+        typer.echo(f"{leftover.job} was not cancelled: {to_do}", err=True)
+    return not to_do

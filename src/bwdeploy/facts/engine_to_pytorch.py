@@ -34,6 +34,7 @@ class SettingRow(NamedTuple):
     """What a recipe for engines does with it: keep, derived (the build writes it), changed, no-effect, lost,
     or the dotted path of the recipe that says it."""
     engine_why: str
+    engine_hint: str
     engine_values: Mapping[str, Any] | None
     """As `values`, for engines; None as a value: the recipe's default says it."""
     why: str
@@ -53,6 +54,14 @@ class ChangedDefault(NamedTuple):
     source: str
 
 
+class FormerKey(NamedTuple):
+    """A template key that is gone."""
+
+    effect: Effect
+    why: str
+    hint: str
+
+
 def setting_row(group: str, key: str, value: str = "") -> SettingRow | None:
     """The row of a setting, or None when it is not known; some values have a row of their own."""
     data = read_data("engine_to_pytorch.json")
@@ -66,6 +75,12 @@ def known_settings() -> tuple[tuple[str, str], ...]:
     data = read_data("engine_to_pytorch.json")
     groups = {BUILD: data["build"], **data["template"]}
     return tuple((group, key) for group, rows in groups.items() for key in rows)
+
+
+def former_template_key(key: str) -> FormerKey | None:
+    """What became of a template key that older versions had, None for any other key."""
+    row = read_data("engine_to_pytorch.json")["former"].get(key)
+    return None if row is None else FormerKey(row["effect"], row["why"], row.get("hint", ""))
 
 
 def changed_defaults() -> tuple[ChangedDefault, ...]:
@@ -88,6 +103,7 @@ def _row(group: str, key: str, row: Mapping[str, Any]) -> SettingRow:
         quiet=tuple(row.get("quiet", ())),
         engine=row.get("engine") or _elsewhere(group, key),
         engine_values=row.get("engine_values"),
+        engine_hint=row.get("engine_hint", row.get("hint", "")),
         engine_why=row.get("engine_why", row.get("why", "")),
         why=row.get("why", ""),
         hint=row.get("hint", ""),

@@ -26,6 +26,8 @@ class RankExportFacts(NamedTuple):
     algorithms: frozenset[str]
     refused_formats: dict[str, str]
     """Word of `quantize.format` → why not."""
+    lost_parts: dict[str, dict[str, str]]
+    """Architecture → quant_algo → what its engine would leave out."""
     rope_types: frozenset[str]
 
 
@@ -59,6 +61,7 @@ def rank_export() -> RankExportFacts:
         architectures=data["architectures"],
         algorithms=frozenset(data["algorithms"]),
         refused_formats=data["refused_formats"],
+        lost_parts=data["lost_parts"],
         rope_types=frozenset(data["rope_types"]),
     )
 
@@ -68,6 +71,14 @@ def mixing_problem(algorithms: set[str]) -> str:
     if PER_CHANNEL in algorithms and len(algorithms) > 1:
         others = ", ".join(sorted(algorithms - {PER_CHANNEL}))
         return f"{PER_CHANNEL} replaces whole blocks of an engine and cannot be mixed with {others}"
+    return ""
+
+
+def lost_part_problem(architecture: str, algorithms: set[str]) -> str:
+    """What an engine of this model would leave out under one of these algorithms, or an empty string."""
+    lost = rank_export().lost_parts.get(architecture, {})
+    for algorithm in sorted(algorithms & lost.keys()):
+        return f"an engine of {architecture} in {algorithm} leaves out {lost[algorithm]} without an error"
     return ""
 
 

@@ -8,7 +8,7 @@ The common ground of engine directories, checkpoints, repositories, build script
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bwdeploy.facts.engine_to_pytorch import BUILD
 
@@ -39,6 +39,10 @@ class Quantized(NamedTuple):
     """`FP8`, `NVFP4`, `W4A16_AWQ`, …; empty: not at all."""
     kv_cache: str = ""
     place: str = ""
+    samples: int = 0
+    """Of calibration text; 0: it does not say."""
+    seq_len: int = 0
+    dataset: str = ""
 
 
 class WeightsClue(NamedTuple):
@@ -51,6 +55,16 @@ class WeightsClue(NamedTuple):
     """Shape fields of the checkpoint or engine, by which a hub model is recognized."""
 
 
+class DraftHeads(NamedTuple):
+    """EAGLE or Medusa heads that were converted together with the model."""
+
+    method: Literal["eagle", "medusa"]
+    draft: str
+    """The directory of the heads as a source URI."""
+    draft_len: int
+    place: str
+
+
 class EngineDeployment(NamedTuple):
     """One deployment of the engine backend."""
 
@@ -61,6 +75,7 @@ class EngineDeployment(NamedTuple):
     """As it says; empty: it does not."""
     weights: WeightsClue = WeightsClue()
     quantized: Quantized = Quantized()
+    heads: DraftHeads | None = None
     tp: int = 1
     pp: int = 1
     ep: int = 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bwdeploy.facts.build_flags import build_flags
 from bwdeploy.facts.engine_to_pytorch import BUILD
+from bwdeploy.migration.deployment import Setting
 from bwdeploy.migration.draft import SECTIONS, RecipeDraft
 from bwdeploy.migration.found import Found, Note
 from bwdeploy.migration.layout import put_layout
@@ -13,16 +14,16 @@ from bwdeploy.migration.naming import recipe_name
 from bwdeploy.migration.quantization import put_quantization
 from bwdeploy.migration.settings import put_for_engines, put_for_pytorch
 from bwdeploy.migration.values import ValueMisfitError, value_of
-from bwdeploy.migration.versions import DEFAULT, Target, target_version
+from bwdeploy.migration.versions import DEFAULT, put_max_running, put_target, target_version
 from bwdeploy.migration.weights import hub_models_of, put_model
 from bwdeploy.model.describe import describe_source
+from bwdeploy.recipe.uris import file_of
 
 if TYPE_CHECKING:
     from bwdeploy.migration.deployment import EngineDeployment
     from bwdeploy.migration.found import Wanted
 
-_MOST_RUNNING = 65_536
-"""In a recipe."""
+_MODE, _LENGTH = "speculative_decoding_mode", "max_draft_len"
 _SIZES = ("max_batch_size", "max_num_tokens", "max_seq_len")
 
 
@@ -36,17 +37,16 @@ def engine_recipe(deployment: EngineDeployment, wanted: Wanted) -> Found:
     put_quantization(draft, deployment.quantized, model=source)
     target = target_version(deployment.version, wanted, backend=backend)
     draft.put(("engine", "backend"), backend, "as it was" if backend == "tensorrt" else "was engines")
-    draft.put(("engine", "tensorrt_llm"), target.version, target.comment)
-    draft.note(*target.notes)
+    put_target(draft, target, backend=backend)
     _put_sizes(draft, deployment, source)
     put_layout(draft, deployment)
     rest = [one for one in deployment.settings if one.group != BUILD or one.key not in _SIZES]
     if backend == "tensorrt":
-        put_for_engines(draft, rest)
+        put_for_engines(draft, _with_heads(draft, deployment, rest))
     else:
-        put_for_pytorch(draft, rest)
+        put_for_pytorch(draft, [*_mode_of(deployment), *rest])
         _spell_for(draft, target.version)
-        _put_server(draft, target)
+        put_max_running(draft)
     return Found(
         kind=deployment.kind,
         recipe=draft.in_order(SECTIONS),
@@ -57,12 +57,39 @@ def engine_recipe(deployment: EngineDeployment, wanted: Wanted) -> Found:
     )
 
 
-def _put_server(draft: RecipeDraft, target: Target) -> None:
-    if target.server != "triton":
-        draft.put(("serve", "server"), target.server, f"no Triton image carries {target.version}")
-        return
-    batch = draft.get(("engine", "max_batch_size"))
-    draft.put(("serve", "max_running"), min(batch, _MOST_RUNNING), "as many as the engine takes")
+def _with_heads(draft: RecipeDraft, deployment: EngineDeployment, rest: list[Setting]) -> list[Setting]:
+    """Write the heads that are named, and return the settings without the options that they stand for."""
+    heads = deployment.heads
+    if heads is None:
+        return rest
+    said = deployment.build_value(_LENGTH)
+    length = said if isinstance(said, int) and said > 0 else heads.draft_len
+    draft.put(("speculative", "method"), heads.method, heads.place)
+    draft.put(("speculative", "draft"), heads.draft)
+    draft.put(("speculative", "draft_len"), length)
+    if not _is_here(heads.draft):
+        message = "a directory of the machine that converted them; it is not on this one"
+        hint = "put the heads there, or set speculative.draft: file://DIR"
+        draft.note(Note("assumed", heads.place, heads.draft, message, hint))
+    draft.put(
+        ("engine", "converter"), "tensorrt_llm", "draft heads are converted by TensorRT-LLM's own script"
+    )
+    return [one for one in rest if one.group != BUILD or one.key not in {_MODE, _LENGTH}]
+
+
+def _is_here(source: str) -> bool:
+    try:
+        return file_of(source).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _mode_of(deployment: EngineDeployment) -> list[Setting]:
+    """The way of drafting as a setting, where only the converter was told it."""
+    heads = deployment.heads
+    if heads is None or deployment.setting(BUILD, _MODE):
+        return []
+    return [Setting(BUILD, _MODE, heads.method, heads.place)]
 
 
 def _put_sizes(draft: RecipeDraft, deployment: EngineDeployment, source: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MAIN = "@main"
 _FIXED = re.compile(r"^file://|@[0-9a-f]{40}$")
+_OF_QUANTIZED_EXPERTS = "use_low_precision_moe_combine"
 _NAMES_A_FORMAT = re.compile(r"(?<![a-z0-9])(nv|mx)?fp[48](?![a-z0-9])", re.IGNORECASE)
 
 
@@ -48,17 +49,22 @@ def _put_trust(draft: RecipeDraft, source: str) -> None:
     draft.note(Note("changed", "trust_remote_code", value=True, message=message, hint=hint))
 
 
-def put_prequantized(draft: RecipeDraft, named: str) -> None:
-    """Write `quantize`: quantized already, where the model or its name says so."""
+def put_prequantized(draft: RecipeDraft, named: str, arguments: dict[str, Any]) -> None:
+    """Write `quantize`: quantized already, where the model, its name, or an argument says so."""
     source = draft.get(("model", "source"))
     known = describe_source(source) if source else None
     if known is not None and known.config is not None:
         quantized = known.quantization is not None
         draft.put(("quantize", "method"), "prequantized" if quantized else "none", "as the model is")
         return
-    quantized = _NAMES_A_FORMAT.search(f"{source or ''} {named}") is not None
+    moe = arguments.get("moe_config")
+    if _NAMES_A_FORMAT.search(f"{source or ''} {named}"):
+        quantized, message = True, "the model's name says a format"
+    elif isinstance(moe, dict) and moe.get(_OF_QUANTIZED_EXPERTS) is True:
+        quantized, message = True, f"moe_config.{_OF_QUANTIZED_EXPERTS} is for quantized experts only"
+    else:
+        quantized, message = False, "nothing says that the model is quantized"
     draft.put(("quantize", "method"), "prequantized" if quantized else "none", "assumed")
-    message = "the model's name says a format" if quantized else "nothing says that the model is quantized"
     hint = "set quantize.method: prequantized for a checkpoint that is quantized already, none for bf16"
     draft.note(Note("assumed", "quantize.method", named or None, message, hint))
 

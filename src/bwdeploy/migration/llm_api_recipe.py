@@ -16,7 +16,7 @@ from bwdeploy.migration.llm_api_layout import put_llm_api_layout
 from bwdeploy.migration.llm_api_model import put_model, put_prequantized
 from bwdeploy.migration.llm_api_speculation import put_speculation
 from bwdeploy.migration.naming import recipe_name
-from bwdeploy.migration.versions import target_version
+from bwdeploy.migration.versions import put_max_running, put_target, target_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bwdeploy.migration.found import Wanted
 
 _SIZES = ("max_batch_size", "max_num_tokens", "max_seq_len")
-_MOST_RUNNING = 65_536
+_ENGINE = "tensorrt_llm/_torch/pyexecutor/model_engine.py"
 _PDL = "TRTLLM_ENABLE_PDL"
 
 
@@ -61,14 +61,17 @@ def llm_api_recipe(deployment: LlmApiDeployment, wanted: Wanted) -> Found:
         ("name",), wanted.name or recipe_name(deployment.name or deployment.model or deployment.file.stem)
     )
     needs_model = put_model(draft, deployment, arguments, wanted)
-    put_prequantized(draft, deployment.model or deployment.model_path)
+    put_prequantized(draft, deployment.model or deployment.model_path, arguments)
     put_speculation(draft, arguments, start=deployment.file.parent)
     _put_sizes(draft, arguments)
+    _cut_graphs(draft, arguments)
     put_llm_api_layout(draft, arguments)
     arguments.pop("backend", None)
     if arguments:
         draft.put(("engine", "llm_args"), arguments)
-    _put_serve(draft, deployment)
+    for key, value in deployment.serve.items():
+        draft.put(("serve", key), value)
+    put_max_running(draft)
     draft.note(*_environment(deployment.environment))
     return Found(
         kind=deployment.kind,
@@ -80,17 +83,14 @@ def llm_api_recipe(deployment: LlmApiDeployment, wanted: Wanted) -> Found:
 
 
 def _translated(draft: RecipeDraft, deployment: LlmApiDeployment, wanted: Wanted) -> dict[str, Any]:
-    target = target_version(deployment.version, wanted, backend="pytorch")
-    draft.note(*target.notes)
+    low, high = guess_version(deployment.arguments)
+    target = target_version(deployment.version, wanted, backend="pytorch", at_least=low)
     found = deployment.version or assumed_version(deployment.arguments, target.version)
     if not deployment.version:
-        low, high = guess_version(deployment.arguments)
         message = f"spelled as TensorRT-LLM {low} to {high} does" if low != high else f"spelled as {low} does"
         draft.note(Note("assumed", "version", found, message, "", "tensorrt_llm/llmapi/llm_args.py"))
     draft.put(("engine", "backend"), "pytorch")
-    draft.put(("engine", "tensorrt_llm"), target.version, target.comment)
-    if target.server != "triton":
-        draft.put(("serve", "server"), target.server, "no Triton image carries this version")
+    put_target(draft, target, backend="pytorch")
     result = translate(deployment.arguments, found=found, target=target.version)
     # Sizes always stand in a recipe, so that their defaults play no part.
     draft.note(*(note for note in result.notes if not (note.value is None and note.key in _SIZES)))
@@ -111,6 +111,18 @@ def _put_sizes(draft: RecipeDraft, arguments: dict[str, Any]) -> None:
             draft.note(Note("assumed", key, None, message, f"set engine.{key}"))
 
 
+def _cut_graphs(draft: RecipeDraft, arguments: dict[str, Any]) -> None:
+    """Leave out CUDA graphs for more requests than there are: the server captures none of them."""
+    graphs, most = arguments.get("cuda_graph_config"), draft.get(("engine", "max_batch_size"))
+    if not isinstance(graphs, dict) or not isinstance(most, int) or _largest_graph(graphs) <= most:
+        return
+    key = "batch_sizes" if graphs.get("batch_sizes") else "max_batch_size"
+    given = graphs[key]
+    graphs[key] = [*(size for size in given if size < most), most] if key == "batch_sizes" else most
+    message = f"cut to max_batch_size {most}: the server captures no graphs above it"
+    draft.note(Note("changed", f"cuda_graph_config.{key}", given, message, "", _ENGINE))
+
+
 def _largest_graph(graphs: object) -> int:
     """The largest batch that a CUDA graph is captured for, 0 when that is not said."""
     if not isinstance(graphs, dict):
@@ -118,17 +130,6 @@ def _largest_graph(graphs: object) -> int:
     sizes = graphs.get("batch_sizes") or [graphs.get("max_batch_size")]
     whole = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, list) else []
     return max(whole, default=0)
-
-
-def _put_serve(draft: RecipeDraft, deployment: LlmApiDeployment) -> None:
-    for key, value in deployment.serve.items():
-        draft.put(("serve", key), value)
-    batch, tp = draft.get(("engine", "max_batch_size")), draft.get(("layout", "tp"))
-    if isinstance(batch, int) and draft.get(("serve", "server")) is None:
-        ranks = tp if draft.get(("layout", "attention_dp")) and isinstance(tp, int) else 1
-        running = min(batch * ranks, _MOST_RUNNING)
-        comment = f"{batch} on each of {ranks} ranks" if ranks > 1 else "as many as the engine takes"
-        draft.put(("serve", "max_running"), running, comment)
 
 
 def _environment(variables: dict[str, str]) -> list[Note]:

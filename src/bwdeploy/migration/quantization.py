@@ -61,15 +61,19 @@ def put_quantization(draft: RecipeDraft, quantized: Quantized, *, model: str) ->
     draft.put(("quantize", "method"), "ptq")
     draft.put(("quantize", "format"), name, f"{quantized.place}: {quantized.algorithm}")
     _put_kv_cache(draft, quantized)
-    draft.note(
-        Note(
-            "assumed",
-            quantized.place,
-            quantized.algorithm,
-            "the calibration text of the old weights is not known; the recipe has its own",
-            "set quantize.calibration to text like your traffic, and a gate",
-        )
-    )
+    _put_calibration(draft, quantized)
+
+
+def _put_calibration(draft: RecipeDraft, quantized: Quantized) -> None:
+    """Write how much text was used; which text is the recipe's own."""
+    for key, value in (("samples", quantized.samples), ("seq_len", quantized.seq_len)):
+        if value:
+            draft.put(("quantize", "calibration", key), value, quantized.place)
+    message = "the calibration text of the old weights is not known; the recipe has its own"
+    if quantized.dataset:
+        message = f"the old weights were calibrated on {quantized.dataset}; the recipe has its own text"
+    hint = "set quantize.calibration to text like your traffic, and a gate"
+    draft.note(Note("assumed", quantized.place, quantized.algorithm, message, hint))
 
 
 def _format_of(word: str) -> str | None:

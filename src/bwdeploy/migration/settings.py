@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from bwdeploy.facts.build_flags import build_flags, former_flags
-from bwdeploy.facts.engine_to_pytorch import BUILD, changed_defaults, setting_row
+from bwdeploy.facts.engine_to_pytorch import BUILD, changed_defaults, former_template_key, setting_row
 from bwdeploy.facts.triton_templates import template_keys
 from bwdeploy.migration.found import Note
 from bwdeploy.migration.values import ValueMisfitError, value_of, word_of
@@ -30,7 +30,9 @@ def put_for_engines(draft: RecipeDraft, settings: Iterable[Setting]) -> None:
             continue
         if row.engine in {"changed", "no-effect", "lost"}:
             effect = cast("Effect", row.engine)
-            draft.note(Note(effect, setting.place, setting.value, row.engine_why, row.hint, row.source))
+            draft.note(
+                Note(effect, setting.place, setting.value, row.engine_why, row.engine_hint, row.source)
+            )
             continue
         if row.engine_values is not None:
             value = row.engine_values.get(word_of(value), value)
@@ -83,6 +85,9 @@ def _understood(draft: RecipeDraft, setting: Setting) -> tuple[SettingRow | None
 
 
 def _unknown(setting: Setting) -> Note:
+    gone = former_template_key(setting.key) if setting.group != BUILD else None
+    if gone is not None:
+        return Note(gone.effect, setting.place, setting.value, gone.why, gone.hint)
     former = former_flags().get(setting.key) if setting.group == BUILD else None
     if former is not None:
         effect: Effect = "lost" if former.effect == "lost" else "no-effect"

@@ -86,5 +86,8 @@ def _lose_drafting(draft: RecipeDraft) -> None:
     draft.comments = {path: text for path, text in draft.comments.items() if path[:1] != ("speculative",)}
     if drafting:
         message = "EAGLE-3 and MTP drafts run on the PyTorch backend only"
-        hint = "see engine.build_flags.speculative_decoding_mode: eagle, medusa, lookahead_decoding"
+        hint = (
+            "engines draft with speculative.method eagle or medusa and heads of that kind, or with "
+            "engine.build_flags.speculative_decoding_mode: lookahead_decoding"
+        )
         draft.note(Note("lost", "speculative", drafting, message, hint))

@@ -41,6 +41,8 @@ _HOSTED = {
     "lora_adapters": "name adapters with engine.build_flags.lora_dir, or engine.llm_args.lora_config",
     "strongly_typed": "engines are always strongly typed",
 }
+_LEAST, _MOST = 8, 100_000
+"""Samples, and tokens of each, that any recipe takes."""
 _GPU = re.compile(r"(?P<name>[A-Za-z0-9_]+?)(?:_\d+GB)?(?::(?P<count>\d+))?", re.ASCII)
 
 
@@ -73,7 +75,15 @@ def quantized_of(build: Mapping[str, Any]) -> Quantized:
     """What quantization_type says."""
     word = str(build.get("quantization_type") or "no_quant").lower()
     weights, kv_cache = _QUANTIZED.get(word, (word.upper(), ""))
-    return Quantized(weights, kv_cache, "trt_llm.build.quantization_type")
+    calibration = mapping_at(build, "quantization_config")
+    return Quantized(
+        weights,
+        kv_cache,
+        "trt_llm.build.quantization_type",
+        samples=_whole_at(calibration, "calib_size"),
+        seq_len=_whole_at(calibration, "calib_max_seq_length"),
+        dataset=str(calibration.get("calib_dataset") or ""),
+    )
 
 
 def shared_notes(config: Mapping[str, Any]) -> Iterator[Note]:
@@ -92,10 +102,6 @@ def shared_notes(config: Mapping[str, Any]) -> Iterator[Note]:
         yield Note(
             "lost", place, repository.get("repo"), message, "fetch them and give the directory with --model"
         )
-    if calibration := mapping_at(section, "build").get("quantization_config"):
-        message = "the recipe calibrates with its own text"
-        hint = "set quantize.calibration (dataset, samples, seq_len)"
-        yield Note("changed", "trt_llm.build.quantization_config", calibration, message, hint)
     for part in ("build", "runtime"):
         for key, value in mapping_at(section, part).items():
             if key in _HOSTED:
@@ -106,6 +112,13 @@ def mapping_at(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The mapping at `key`; empty when something else stands there."""
     found = data.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _whole_at(data: Mapping[str, Any], key: str) -> int:
+    """The number of samples or tokens at `key`, 0 when none stands there that a recipe can say."""
+    value = data.get(key)
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return value if plain and _LEAST <= value <= _MOST else 0  # type: ignore[operator,return-value]
 
 
 def count_at(data: Mapping[str, Any], key: str) -> int:

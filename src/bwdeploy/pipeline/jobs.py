@@ -47,6 +47,8 @@ class Progress(JobData):
     done: int = 0
     total: int = 0
     """0: unknown."""
+    detail: str = ""
+    """What the job said last, for people; empty: nothing."""
 
 
 class ConvertGgufResult(JobData):
@@ -224,24 +226,29 @@ class Audit(JobRequest[AuditReport]):
     """Of `checkpoint`; one in the layout tensorrt_llm needs `source`."""
 
 
-class ToolRun(JobData):
-    """An outside program of TensorRT-LLM that an executor runs where TensorRT-LLM is."""
+class ProgramNeed(JobData):
+    """An outside program of TensorRT-LLM and what it needs to run; known before anything runs."""
 
     program: str
-    """A program on PATH there, for example `trtllm-build`."""
-    arguments: tuple[str, ...]
-    """Paths in them are those of this machine, and lie below `reads` or `writes`."""
+    """A program on PATH where TensorRT-LLM is, for example `trtllm-build`."""
     tensorrt_llm: str
     """The version that must be there."""
-    reads: tuple[Path, ...] = ()
-    writes: tuple[Path, ...] = ()
-    """All that the program may touch: absolute files or directories that exist."""
-    environment: dict[str, str] = {}
     gpus: int = 1
     """On each node; 0 for none."""
     nodes: int = 1
     tasks: int = 1
     """Processes over all nodes; above 1 they form one MPI world."""
+
+
+class ToolRun(ProgramNeed):
+    """A run of such a program, for an executor."""
+
+    arguments: tuple[str, ...]
+    """Paths in them are those of this machine, and lie below `reads` or `writes`."""
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+    """All that the program may touch: absolute files or directories that exist."""
+    environment: dict[str, str] = {}
 
 
 class ToolResult(JobData):
@@ -278,6 +285,14 @@ class Executor(Protocol):
             ToolError: the job failed; the message is the worker's one-line reason.
             HostError: the worker's environment lacks something.
             RecipeError, StoreError, InterruptedBuild: as the worker reports them.
+        """
+        ...
+
+    def require(self, need: ProgramNeed) -> None:
+        """Tell at once what `run_tool` would refuse before it starts the program; nothing is fetched.
+
+        Raises:
+            HostError: the program, the container program, the image or the queue is not there.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.jobs import Executor, Progress
     from bwdeploy.pipeline.plan import Plan, PlannedStage
     from bwdeploy.pipeline.store import Artifact, Store
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Watcher(Protocol):
@@ -49,9 +53,12 @@ def run_plan(
     """Make every artifact of `plan`, up to and including the stage `until`.
 
     Raises:
+        HostError: a program that a stage needs is not there; nothing ran.
         ToolError, HostError, StoreError, GateError: a stage failed; the store keeps what was finished.
     """
+    _require_programs(plan, executor, until)
     store.remember(plan.recipe.name, plan.keys)
+    _tell_of_forgotten_jobs(store)
     results: dict[str, StageResult] = {}
     for planned in plan.stages:
         results[planned.name] = _result(planned, results, store, executor, watcher)
@@ -60,6 +67,27 @@ def run_plan(
         if planned.name == until:
             break
     return tuple(results.values())
+
+
+def _require_programs(plan: Plan, executor: Executor, until: str | None) -> None:
+    """Look for what late stages need now, not after the hours that the earlier ones take."""
+    for planned in plan.stages:
+        if planned.status == "run" and planned.step.program is not None:
+            executor.require(planned.step.program)
+        if planned.name == until:
+            break
+
+
+def _tell_of_forgotten_jobs(store: Store) -> None:
+    """A job that went on without us costs its cluster, and a changed recipe will never ask for its result."""
+    used = store.referenced_keys()
+    for leftover in store.leftovers():
+        if leftover.job and leftover.key not in used:
+            _LOG.warning(
+                "%s of an earlier build may still run, and no recipe as it is now asks for its result:"
+                " `bwdeploy store gc` ends it; building that recipe again takes it up",
+                leftover.job,
+            )
 
 
 def _result(

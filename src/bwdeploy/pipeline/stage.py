@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.pipeline.host import Host
-    from bwdeploy.pipeline.jobs import Executor, JobRequest, Progress, ResultT, ToolResult, ToolRun
+    from bwdeploy.pipeline.jobs import (
+        Executor,
+        JobRequest,
+        ProgramNeed,
+        Progress,
+        ResultT,
+        ToolResult,
+        ToolRun,
+    )
     from bwdeploy.recipe.schema import Recipe
 
 
@@ -30,6 +38,8 @@ class Step:
     """Names of the stages whose artifacts are read."""
     tools: tuple[str, ...] = ()
     """Python distributions whose version the result depends on."""
+    program: ProgramNeed | None = None
+    """The outside program that will run: looked for before anything runs, and no part of the key."""
     command: str = ""
     """What will run, for `plan`."""
 

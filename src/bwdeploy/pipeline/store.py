@@ -1,7 +1,8 @@
 """The store: finished artifacts by stage and key, published whole or not at all.
 
     artifacts/<stage>/<key>/artifact.json, files/…     published by one rename
-    building/<key>.<random>/                           half-made; removed when its lock is free
+    building/<key>.<random>/                           half-made; removed when its lock is free and no job
+                                                       that goes on without us works in it
     locks/<key>.lock                                   one builder for each key
     refs/<recipe name>.json                            the newest keys of a recipe, for `plan --why` and `gc`
     logs/                                              output of workers
@@ -40,7 +41,10 @@ _MANIFEST = "artifact.json"
 _FILES = "files"
 _SCRATCH = "scratch"
 RUNNING_JOB = "running-job.json"
-"""In the scratch directory: the note of a job that goes on without us, so that it can be found again."""
+"""In the scratch directory: the note of a job that goes on without us, so that it can be found again.
+
+JSON with at least `executor` and `job`, its number there.
+"""
 _LOCK_POLL_S = 0.2
 
 
@@ -72,6 +76,16 @@ class Artifact:
     def size_bytes(self) -> int:
         """Sum of the sizes of all files."""
         return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something half-made that nobody builds any more."""
+
+    key: str
+    workspace: Path
+    job: str
+    """The job that may still work in it, for example `Slurm job 1000`; empty: none."""
 
 
 class Store:
@@ -128,6 +142,25 @@ class Store:
         (workspace / _FILES).mkdir()
         (workspace / _SCRATCH).mkdir()
         return workspace
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """What dead builders left, each with its lock held until the next is asked for."""
+        for workspace in sorted((self.root / "building").glob("*.*")):
+            key = workspace.name.partition(".")[0]
+            lock = FileLock(self._made("locks") / f"{key}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:  # somebody builds it, and follows its job
+                continue
+            try:
+                if workspace.is_dir():
+                    yield Leftover(key=key, workspace=workspace, job=self._job_in(workspace))
+            finally:
+                lock.release()
+
+    def discard(self, leftover: Leftover) -> None:
+        """Remove it; call it while `leftovers` holds its lock."""
+        shutil.rmtree(leftover.workspace, ignore_errors=True)
 
     def files_of(self, workspace: Path) -> Path:
         """Where a stage puts its files."""
@@ -201,6 +234,15 @@ class Store:
         """A new log file for one run of a stage."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return self._made("logs") / f"{name}.{stage}.{stamp}.{os.getpid()}.log"
+
+    def _job_in(self, workspace: Path) -> str:
+        if not self.is_used(workspace):
+            return ""
+        try:
+            note = json.loads((self.scratch_of(workspace) / RUNNING_JOB).read_text())
+            return f"{note['executor'].capitalize()} job {note['job']}".strip()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return "A job"
 
     def _entry(self, stage: str, key: str) -> Path:
         return self.root / "artifacts" / stage / key

@@ -32,12 +32,20 @@ _PORTS: Final = Ports(http=8000, grpc=8001, metrics=8002)
 _IDENTITY: Final = LaunchIdentity(token="launch", secret=SECRET)  # noqa: S106 - part of a name
 _MARKS: Final = {HERE: '"$PWD"', SECRET: '"$secret"'}
 _MARK: Final = re.compile("|".join(map(re.escape, _MARKS)))
+_ENTER: Final = 'CDPATH="" cd -- "$(dirname -- "$0")"'
+_PYXIS_MOUNT: Final = "--container-mounts="
+_REFUSE_ODD_PLACE: Final = (
+    "case $PWD in *[{signs}]*) "
+    'echo "$PWD: no mount can name a directory with one of {signs} in it; move it." >&2; exit 2;; esac'
+)
+"""These signs part one field of a mount from the next, so that a name could add options."""
 _DRAW_WORD: Final = "secret=\"$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')\""
 _OWN_RANK: Final = (
     'exec tritonserver "$@" '
-    f'--backend-config="python,shm-region-prefix-name={_IDENTITY.shared_memory_prefix}${{SLURM_PROCID}}_"'
+    '--backend-config="python,shm-region-prefix-name='
+    f'{_IDENTITY.shared_memory_prefix}${{SLURM_JOB_ID}}_${{SLURM_PROCID}}_"'
 )
-"""Each rank needs its own name for shared memory, and Slurm tells a rank only when it runs."""
+"""Each rank of each job needs its own name for shared memory, and Slurm tells both only when it runs."""
 
 
 def launch_words(name: str, *, repository: str, engine: EngineLaunch, layout: Layout) -> tuple[str, ...]:
@@ -67,7 +75,7 @@ def launch_words(name: str, *, repository: str, engine: EngineLaunch, layout: La
     shared = tuple(word for word in arguments if not word.startswith("--backend-config="))
     return (
         *srun_words(layout, ranks=engine.world_size, image=image_for(engine.version)),
-        f"--container-mounts={place}:{REPOSITORY_INSIDE}:ro",
+        f"{_PYXIS_MOUNT}{place}:{REPOSITORY_INSIDE}:ro",
         "sh",
         "-c",
         _OWN_RANK,
@@ -95,10 +103,13 @@ def write_launch_script(path: Path, words: Sequence[str]) -> None:
         OSError: it cannot be written.
     """
     needs_secret = any(SECRET in word for word in words)
+    mounts = [word for word in words if HERE in word]
+    signs = r",:" if any(word.startswith(_PYXIS_MOUNT) for word in mounts) else r",\""
     lines = (
         "#!/bin/sh",
         "set -eu",
-        'cd -- "$(dirname -- "$0")"',
+        _ENTER,
+        *((_REFUSE_ODD_PLACE.format(signs=signs),) if mounts else ()),
         *((_DRAW_WORD,) if needs_secret else ()),
         "exec " + " \\\n  ".join(map(_quoted, words)),
         "",

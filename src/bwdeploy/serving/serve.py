@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - part of the public dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bwdeploy.errors import HostError, StoreError
@@ -14,6 +14,9 @@ from bwdeploy.places import cache_directory
 from bwdeploy.serving.canary import wait_until_answering
 from bwdeploy.serving.client import Endpoint
 from bwdeploy.serving.launch_line import LAUNCH
+from bwdeploy.serving.model_config import parse_pbtxt
+from bwdeploy.tools.triton_container import REPOSITORY_INSIDE
+from bwdeploy.tools.triton_ranks import ENGINE_MODEL
 from bwdeploy.tools.triton_request import ServerKind, ServerRequest
 from bwdeploy.tools.triton_server import start_server
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from bwdeploy.serving.deployment import Deployment
     from bwdeploy.tools.triton_server import RunningServer
 
+_ENGINE_PATH: Final = "gpt_model_path"
 _WATCH_S: Final = 0.5
 _SERVER_ALLOWANCE_S: Final = 30.0
 """On top of the engine's own startup timeout, so that the engine's better reason is the one reported."""
@@ -70,6 +74,7 @@ def serving(
         StoreError: the log or the server's environment cannot be written.
     """
     _require_one_machine(deployment)
+    _require_engine_in_sight(deployment, options.kind)
     started = time.perf_counter()
     timeout_s = float(deployment.serve.startup_timeout_s)
     request = _server_request(deployment, options)
@@ -114,6 +119,21 @@ def _require_one_machine(deployment: Deployment) -> None:
             f"The engine's {deployment.engine.world_size} ranks are spread over {deployment.nodes} machines, "
             "and bwdeploy starts a server on this one only.",
             hint=f"Run {deployment.repository / LAUNCH}, which starts a task for each rank with srun.",
+        )
+
+
+def _require_engine_in_sight(deployment: Deployment, kind: ServerKind) -> None:
+    """A tritonserver of this machine looks for the engine under the path that config.pbtxt names."""
+    file = deployment.repository / ENGINE_MODEL / "config.pbtxt"
+    if deployment.engine is None or kind != "system" or not file.is_file():
+        return
+    config = parse_pbtxt(file.read_text(encoding="utf-8"))
+    place = config.parameters[_ENGINE_PATH].string_value if _ENGINE_PATH in config.parameters else ""
+    if place and not Path(place).is_dir():
+        raise HostError(
+            f"{ENGINE_MODEL} opens its engine at {place}, and this machine has no such directory.",
+            hint=f"Link it (ln -s {deployment.repository} {REPOSITORY_INSIDE}), use --server container, "
+            "or build with serve.engine_parameters.engine_dir.",
         )
 
 

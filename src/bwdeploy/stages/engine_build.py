@@ -22,7 +22,7 @@ from bwdeploy.engines.directory import (
 )
 from bwdeploy.engines.drafts import engine_with_drafts
 from bwdeploy.errors import HostError, ToolError
-from bwdeploy.pipeline.jobs import ToolRun
+from bwdeploy.pipeline.jobs import ProgramNeed, ToolRun
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.recipe.schema import Engine, Layout
 
@@ -58,10 +58,11 @@ def engine_step(recipe: Recipe) -> Step:
     return Step(
         params={
             "engine": engine.model_dump(mode="json", exclude=_NOT_BUILT_IN),
-            "layout": layout.model_dump(mode="json", exclude={"attention_dp", "auto"}),
+            "layout": layout.model_dump(mode="json", exclude={"attention_dp", "auto", "ep"}),
         },
         sources={f"flags/{number}": path for number, path in enumerate(reads)},
         inputs=("quantize",),
+        program=_need(engine, layout),
         command=shlex.join((PROGRAM, *arguments)),
     )
 
@@ -81,14 +82,10 @@ def run_build(work: Work) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     result = work.run_tool(
         ToolRun(
-            program=PROGRAM,
+            **_need(engine, layout).model_dump(),
             arguments=_arguments(engine, layout, checkpoint=checkpoint, out=out),
-            tensorrt_llm=engine.tensorrt_llm,
             reads=(checkpoint, *paths.reads),
             writes=(out, *paths.writes),
-            gpus=layout.gpus_per_node,
-            nodes=layout.nodes,
-            tasks=layout.tp * layout.pp if layout.nodes > 1 else 1,
         )
     )
     _refuse_misfit(out, checkpoint, engine, layout)
@@ -111,6 +108,16 @@ def verify_engine(out: Path) -> None:
 def logits_dtype(checkpoint: Path, engine: Engine) -> str:
     """Of the engine that is built from `checkpoint`: an option, else what the checkpoint says."""
     return str(engine.build_flags.get("logits_dtype") or read_rank_checkpoint(checkpoint).logits_dtype)
+
+
+def _need(engine: Engine, layout: Layout) -> ProgramNeed:
+    return ProgramNeed(
+        program=PROGRAM,
+        tensorrt_llm=engine.tensorrt_llm,
+        gpus=layout.gpus_per_node,
+        nodes=layout.nodes,
+        tasks=layout.tp * layout.pp if layout.nodes > 1 else 1,
+    )
 
 
 def _refuse_misfit(out: Path, checkpoint: Path, engine: Engine, layout: Layout) -> None:

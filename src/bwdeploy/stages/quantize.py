@@ -14,7 +14,7 @@ from bwdeploy.engines.checkpoint import read_rank_checkpoint
 from bwdeploy.engines.conversion import CALIBRATION, DRAFT, conversion_command, needs_calibration
 from bwdeploy.engines.drafts import heads_of
 from bwdeploy.errors import ToolError
-from bwdeploy.pipeline.jobs import ExportRanks, QuantizePtq, ToolRun
+from bwdeploy.pipeline.jobs import ExportRanks, ProgramNeed, QuantizePtq, ToolRun
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.trees import link_or_copy
 from bwdeploy.recipe.uris import FILE_SCHEME, file_of
@@ -112,16 +112,20 @@ def _conversion_step(recipe: Recipe) -> Step:
     sources = dataset_sources(text, name="calibration") if needs_calibration(recipe) else {}
     if heads is not None and heads.draft is not None:
         sources["draft"] = file_of(heads.draft)
+    need = ProgramNeed(
+        program=program, tensorrt_llm=recipe.engine.tensorrt_llm, gpus=recipe.layout.gpus_per_node
+    )
     return Step(
         params={
             "by": "tensorrt_llm",
-            "tensorrt_llm": recipe.engine.tensorrt_llm,
-            "program": program,
+            "tensorrt_llm": need.tensorrt_llm,
+            "program": need.program,
             "arguments": list(arguments),
-            "gpus": recipe.layout.gpus_per_node,
+            "gpus": need.gpus,
         },
         sources=sources,
         inputs=("source",),
+        program=need,
         command=shlex.join((program, *arguments)),
     )
 

@@ -20,7 +20,7 @@ from bwdeploy.tools import triton_guard
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SWEEP_ALLOWANCE_S = 45.0
+_SWEEP_ALLOWANCE_S = 135.0
 """Time for the guard's own work after the grace period: kills and the container's removal."""
 
 

@@ -27,6 +27,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.05
 _FALLBACK_POLL_S = 1.0
 _ORPHAN_ROUNDS = 40
+_CLEANUP_S = 120.0
+"""enroot removes an image of many gigabytes file by file."""
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the server puts its regions, not a place of ours
 
@@ -118,7 +120,7 @@ def _sweep(server: int, job: dict[str, Any]) -> None:
                 check=False,
                 env=job["env"],
                 capture_output=True,
-                timeout=30,
+                timeout=_CLEANUP_S,
                 stdin=subprocess.DEVNULL,
             )
     for _ in range(_ORPHAN_ROUNDS):

@@ -10,6 +10,10 @@ _PORT_TAKEN: Final = re.compile(
 )
 _ROW: Final = re.compile(r"^\|(?P<cells>.*)\|\s*$")
 _GLOG: Final = re.compile(r"^[EF]\d{4} \S+ \d+ [^\]]*\] (?P<text>.*)$")
+_OF_EVERY_START: Final = re.compile(
+    r"CudaDriverHelper has not been initialized|CUDA driver version is insufficient|failed to stop server"
+)
+"""Errors of each start on a machine without a GPU, and of each hard end; they explain nothing."""
 _MODEL_TABLE_CELLS: Final = 3
 _MAX_LINES: Final = 12
 
@@ -47,4 +51,5 @@ def _failed_models(lines: list[str]) -> list[str]:
 
 
 def _error_lines(lines: list[str]) -> list[str]:
-    return [match["text"] for line in lines if (match := _GLOG.match(line))]
+    found = [match["text"] for line in lines if (match := _GLOG.match(line))]
+    return [text for text in found if not _OF_EVERY_START.search(text)] or found

@@ -105,6 +105,20 @@ class Site:
     def log(self) -> Path:
         return self.root / "log"
 
+    @property
+    def programs(self) -> tuple[Path, Path]:
+        """Where TensorRT-LLM's programs are: on this machine's PATH, and in the images."""
+        return self.root / "programs/bin", self.state / "image/bin"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads to the stand-ins."""
+        return {
+            "PATH": f"{self.root}/bin:{self.root}/programs/bin:/usr/bin:/bin",
+            "STAND_IN_STATE": str(self.state),
+            "STAND_IN_HOST": str(self.host),
+        }
+
     def executor(self, place: str, more: str = "") -> JobExecutor:
         """The executor of a place, by way of a settings file."""
         file = self.root / "executor.yaml"
@@ -155,6 +169,10 @@ class Site:
 
 @pytest.fixture(scope="session")
 def isolating() -> None:
+    require_isolation()
+
+
+def require_isolation() -> None:
     """Skips where a test may not make mount namespaces, as the stand-ins for containers do."""
     words = ["unshare", "--user", "--map-root-user", "--mount", "true"]
     if subprocess.run(words, capture_output=True, check=False).returncode != 0:
@@ -163,17 +181,31 @@ def isolating() -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    made = Site(tmp_path)
-    for directory in (made.scratch, made.reads, made.out, tmp_path / "bin"):
+    made = make_site(tmp_path, builder=BUILDER)
+    for directory in (made.scratch, made.reads, made.out):
         directory.mkdir(parents=True)
     (made.reads / "config.json").write_text("a model")
     (made.reads / "x.gguf").write_text("words")
     (made.host / "private").write_text("nobody's business")
-    for programs in (tmp_path / "programs/bin", made.state / "image/bin"):
-        programs.mkdir(parents=True)
-        script(programs / "trtllm-build", BUILDER)
+    for programs in made.programs:
         script(programs / "python-of-workers", f"#!{sys.executable} -IS\n{WORKER}")
     (made.state / "image/bin/python3").symlink_to("python-of-workers")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PASSED", "passed on")
+    monkeypatch.setenv("SECRET_TOKEN", "must stay here")
+    monkeypatch.delenv("BWDEPLOY_EXECUTOR", raising=False)
+    return made
+
+
+def make_site(root: Path, *, builder: str) -> Site:
+    """The stand-ins below `root`, and `builder` as trtllm-build outside and in the images."""
+    made = Site(root)
+    made.host.mkdir()
+    (root / "bin").mkdir()
+    for programs in made.programs:
+        programs.mkdir(parents=True)
+        script(programs / "trtllm-build", builder)
     (made.state / "pyxis").touch()
     (made.state / "triton.sqsh").write_bytes(b"hsqs")
     auto = "nvcr.io#nvidia/tritonserver:26.06-trtllm-python-py3"
@@ -182,13 +214,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     for name, module in STAND_INS.items():
         lines = (f"#!{sys.executable} -IS", "import sys", f"sys.path.insert(0, {str(PROJECT)!r})",
                  f"from tests.tools.executors.stand_in_{module} import main", "sys.exit(main())")  # fmt: skip
-        script(tmp_path / "bin" / name, "\n".join(lines))
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{tmp_path}/programs/bin:/usr/bin:/bin")
-    monkeypatch.setenv("STAND_IN_STATE", str(made.state))
-    monkeypatch.setenv("STAND_IN_HOST", str(made.host))
-    monkeypatch.setenv("PASSED", "passed on")
-    monkeypatch.setenv("SECRET_TOKEN", "must stay here")
-    monkeypatch.delenv("BWDEPLOY_EXECUTOR", raising=False)
+        script(root / "bin" / name, "\n".join(lines))
     return made
 
 

@@ -3,7 +3,8 @@
 A job is a process of its own that outlives its submitter. It gets the variables that --export names and
 those of Slurm, nothing else. Files in the state directory make the cluster behave: `hold` keeps jobs
 pending, `slow-answer` keeps sbatch from telling their number, `end-as` holds the final state that befalls
-them, `controller-down` and `no-accounting` silence squeue and sacct, `pyxis` installs the plugin.
+them, `controller-down` and `no-accounting` silence squeue and sacct, `pyxis` installs the plugin. A job of a
+named cluster is known only to commands that name it too.
 Standard library only.
 """
 
@@ -59,7 +60,7 @@ def sbatch(words: list[str]) -> int:
     options, rest = options_of(
         words,
         valued="job-name output error export nodes ntasks ntasks-per-node gpus-per-node partition account"
-        " time qos mem gres constraint",
+        " time qos mem gres constraint cpus-per-task clusters",
         flags="parsable no-requeue requeue exclusive",
     )
     if not rest:
@@ -76,6 +77,7 @@ def sbatch(words: list[str]) -> int:
     exported = (options.export or "ALL").split(",")
     job = {
         "name": options.job_name,
+        "cluster": options.clusters,
         "script": str(script.absolute()),
         "directory": str(Path.cwd()),
         "output": options.output or f"slurm-{number}.out",
@@ -88,7 +90,8 @@ def sbatch(words: list[str]) -> int:
         | {"SLURM_JOB_ID": number, "SLURM_EXPORT_ENV": options.export or "ALL"},
         "words": words,
     }
-    (JOBS / number / "job.json").write_text(json.dumps(job))
+    (JOBS / number / "job.partial").write_text(json.dumps(job))
+    (JOBS / number / "job.partial").replace(JOBS / number / "job.json")
     set_state(number, "PENDING")
     subprocess.Popen(
         [sys.argv[0], "--run-job", number],
@@ -99,7 +102,8 @@ def sbatch(words: list[str]) -> int:
     )
     while (STATE / "slow-answer").exists():
         time.sleep(0.02)
-    sys.stdout.write(f"{number}\n" if options.parsable else f"Submitted batch job {number}\n")
+    parsable = f"{number};{options.clusters}\n" if options.clusters else f"{number}\n"
+    sys.stdout.write(parsable if options.parsable else f"Submitted batch job {number}\n")
     return 0
 
 
@@ -144,7 +148,7 @@ def set_state(number: str, text: str) -> None:
 def srun(words: list[str]) -> int:
     options, command = options_of(
         words,
-        valued="export kill-on-bad-exit nodes ntasks ntasks-per-node mpi"
+        valued="export kill-on-bad-exit nodes ntasks ntasks-per-node cpus-per-task mpi"
         + " container-image container-mounts container-workdir container-env" * (STATE / "pyxis").exists(),
         flags="no-container-mount-home container-writable" * (STATE / "pyxis").exists(),
     )
@@ -186,17 +190,24 @@ def contained(options: argparse.Namespace, command: list[str], given: dict[str, 
     return isolated(command, mounts=mounts, directory=str(options.container_workdir))
 
 
+def jobs_on(clusters: str | None) -> dict[str, dict[str, Any]]:
+    jobs = {path.parent.name: json.loads(path.read_text()) for path in JOBS.glob("*/job.json")}
+    return {number: job for number, job in jobs.items() if job["cluster"] == clusters}
+
+
 def squeue(words: list[str]) -> int:
     options, _ = options_of(words, valued="jobs format name clusters", flags="noheader me")
     if (STATE / "controller-down").exists():
         sys.stderr.write("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
         return 1
-    if options.jobs and not (JOBS / options.jobs).is_dir():
+    if options.clusters:
+        sys.stdout.write(f"CLUSTER: {options.clusters}\n")  # newer versions heed --noheader here too
+    known = jobs_on(options.clusters)
+    if options.jobs and options.jobs not in known:
         sys.stderr.write("slurm_load_jobs error: Invalid job id specified\n")
         return 1
-    numbers = [options.jobs] if options.jobs else [path.name for path in JOBS.iterdir()]
-    for number in numbers:
-        job: dict[str, Any] = json.loads((JOBS / number / "job.json").read_text())
+    for number in [options.jobs] if options.jobs else known:
+        job = known[number]
         now = state(number)
         if now in LIVE and options.name in {None, job["name"]}:
             reason = "Resources" if now == "PENDING" else "None"
@@ -212,7 +223,7 @@ def sacct(words: list[str]) -> int:
         return 1
     if options.format != "State,ExitCode":
         refuse(f"error: Invalid field requested: {options.format!r}")
-    if (JOBS / options.jobs).is_dir():
+    if options.jobs in jobs_on(options.clusters):
         now = state(options.jobs)
         shown = f"CANCELLED by {os.getuid()}" if now == "CANCELLED" else now
         sys.stdout.write(f"{shown}|0:0\n")
@@ -221,9 +232,9 @@ def sacct(words: list[str]) -> int:
 
 def scancel(words: list[str]) -> int:
     options, rest = options_of(words, valued="name clusters", flags="me")
-    for number in rest or [path.name for path in JOBS.iterdir()]:
-        job = json.loads((JOBS / number / "job.json").read_text())
-        if options.name in {None, job["name"]} and state(number) in LIVE:
+    for number, job in jobs_on(options.clusters).items():
+        wanted = number in rest or (not rest and options.name == job["name"])
+        if wanted and state(number) in LIVE:
             set_state(number, "CANCELLED")
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 os.killpg(int((JOBS / number / "pid").read_text()), signal.SIGKILL)

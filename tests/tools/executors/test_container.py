@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,16 @@ def test_files_belong_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [word for word in words() if word.startswith(("--userns", "--cap-add"))]
     assert {"--userns=keep-id", "--user=1000:100"} <= set(words("podman"))
     assert not [word for word in words(user="image") if word.startswith("--user")]
+
+
+def test_podman_without_root_raises_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails where it may not: https://github.com/containers/podman/issues/19319."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (8192, 65536))
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assert {"--ulimit=memlock=65536:65536", "--ulimit=stack=65536:65536"} <= set(words("podman"))
+    assert "--ulimit=memlock=-1:-1" in words("docker")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert "--ulimit=memlock=-1:-1" in words("podman")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +233,7 @@ def test_a_known_failure_gives_its_hint(site: Site) -> None:
     (site.root / "programs/bin/trtllm-build").write_text(text)
     with pytest.raises(ToolError, match="ended with status 3") as error:
         site.run("local", site.tool("build"))
-    assert "the checkpoint lacks tensors" in error.value.hint
+    assert "The checkpoint lacks tensors" in error.value.hint
 
 
 def test_a_worker_job_names_what_it_reads_writes_and_downloads(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ MISTAKES = {
     "slurm: {options: {wrap: ls}}": "bwdeploy sets --wrap itself",
     "slurm: {options: {qoss: x}}": "sbatch has no option --qoss that fits here. Did you mean qos.",
     "slurm: {options: {qos: true}}": "--qos needs a value",
-    "slurm: {options: {requeue: 1}}": "--requeue takes no value. Write requeue: true.",
+    "slurm: {options: {requeue: true}}": "bwdeploy sets --requeue itself",
+    "slurm: {options: {contiguous: 1}}": "--contiguous takes no value. Write contiguous: true.",
     "[1]": "a list does not fit",
 }  # fmt: skip
 
@@ -94,7 +95,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_options_become_words() -> None:
-    options: dict[str, str | int | bool] = {"qos": "a b", "nice": 5, "exclusive": True, "requeue": False}
+    options: dict[str, str | int | bool] = {"qos": "a b", "nice": 5, "exclusive": True, "contiguous": False}
     assert option_words(options) == ("--qos=a b", "--nice=5", "--exclusive")
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from bwdeploy.errors import HostError, ToolError
+from bwdeploy.errors import HostError, InterruptedBuild, ToolError
 from bwdeploy.pipeline.jobs import Progress
 from bwdeploy.pipeline.store import RUNNING_JOB
+from bwdeploy.tools.executors import cancel_noted
 from bwdeploy.tools.executors.launch import identity_of
 from bwdeploy.tools.executors.slurm_client import Job
 from bwdeploy.tools.executors.slurm_endings import ENDINGS
 from bwdeploy.tools.executors.slurm_note import RunningJob, read_note, write_note
-from tests.tools.executors.conftest import Site, in_child, is_alive, status_of, wait_for, written_pid
+from bwdeploy.tools.executors.slurm_script import exported_names
+from tests.tools.executors.conftest import Site, in_child, is_alive, script, status_of, wait_for, written_pid
 
 
 def slurm(more: str = "") -> str:
@@ -185,9 +187,10 @@ def test_a_note_of_a_job_that_nobody_knows_is_no_obstacle(site: Site) -> None:
     assert len(site.calls("sbatch")) == 1
 
 
-@pytest.mark.parametrize("ended", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_job_whose_number_was_never_written_down_is_found(site: Site, *, ended: bool) -> None:
-    killed_while_running(site)
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("more", [pytest.param("", marks=pytest.mark.slow), ", options: {clusters: east}"])
+def test_a_job_whose_number_was_never_written_down_is_found(site: Site, more: str, *, ended: bool) -> None:
+    killed_while_running(site, slurm(more))
     number = job_number(site)
     note = read_note(site.scratch)
     assert note is not None
@@ -195,7 +198,7 @@ def test_a_job_whose_number_was_never_written_down_is_found(site: Site, *, ended
     if ended:
         (site.reads / "go").touch()
         wait_for(lambda: state_of(site, number) == "COMPLETED", what="the end of the job")
-    child = in_child(lambda: site.run("slurm", site.tool("slow")))
+    child = in_child(lambda: site.run(slurm(more), site.tool("slow")))
     wait_for(lambda: ended or len(site.calls("squeue")) > 3, what="looks at the queue")
     (site.reads / "go").touch()
     assert status_of(child) == 0
@@ -222,21 +225,41 @@ def test_an_earlier_request_of_the_same_stage_is_not_run_again(site: Site) -> No
 
 def test_ctrl_c_in_the_queue_cancels_what_has_not_begun(site: Site) -> None:
     (site.state / "hold").touch()
-    child = in_child(lambda: site.run("slurm", site.tool("build")))
+
+    def build() -> None:
+        with pytest.raises(InterruptedBuild, match=r"^interrupted; Slurm job 1000 was cancelled$") as error:
+            site.run("slurm", site.tool("build"))
+        raise error.value
+
+    child = in_child(build)
     wait_for(lambda: site.calls("squeue"), what="a look at the queue")
     os.kill(child, signal.SIGINT)
     assert status_of(child) == 130
     assert state_of(site, "1000") == "CANCELLED"
 
 
-def test_ctrl_c_before_the_number_is_known_cancels_by_name(site: Site) -> None:
+@pytest.mark.parametrize("more", ["", ", options: {clusters: east}"])
+def test_ctrl_c_before_the_number_is_known_cancels_by_name(site: Site, more: str) -> None:
     for name in ("hold", "slow-answer"):
         (site.state / name).touch()
-    child = in_child(lambda: site.run("slurm", site.tool("build")))
+    child = in_child(lambda: site.run(slurm(more), site.tool("build")))
     wait_for((site.state / "slurm/1000/state").exists, what="the job")
     os.kill(child, signal.SIGINT)
     assert status_of(child) == 130
     assert state_of(site, "1000") == "CANCELLED"
+    assert not (site.scratch / RUNNING_JOB).exists()
+
+
+def test_a_cancellation_that_slurm_did_not_take_keeps_the_note(site: Site) -> None:
+    killed_while_running(site)
+    script(site.root / "bin/scancel", "#!/bin/sh\nexit 1\n")
+    (site.state / "controller-down").touch()
+    assert cancel_noted(site.scratch) == "Its Slurm job may run on; end it with: scancel 1000"
+    assert (site.scratch / RUNNING_JOB).exists()
+    (site.state / "controller-down").unlink()
+    (site.reads / "go").touch()
+    wait_for(lambda: state_of(site, "1000") == "COMPLETED", what="the end of the job")
+    assert cancel_noted(site.scratch) == ""
     assert not (site.scratch / RUNNING_JOB).exists()
 
 
@@ -251,6 +274,18 @@ def test_a_program_that_only_the_nodes_have_is_left_to_them(site: Site) -> None:
     with pytest.raises(ToolError) as error:
         site.run("slurm", site.tool("build"), more="tools: {trtllm-build: /opt/trt/bin/trtllm-build}")
     assert "execve(): /opt/trt/bin/trtllm-build: No such file" in error.value.last_lines[-1]
+
+
+def test_directories_of_this_machine_are_no_variables_of_a_container() -> None:
+    present = dict.fromkeys(("PATH", "TMPDIR", "PYTHONPATH", "TOKEN", "OTHER"), "x")
+    assert exported_names(present, ("TOKEN",), contained=True) == ("PATH", "TOKEN")
+    assert set(exported_names(present, (), contained=False)) == {"PATH", "TMPDIR", "PYTHONPATH"}
+
+
+def test_cores_for_each_task_are_said_to_srun_too(site: Site) -> None:
+    result = site.run(slurm(", options: {cpus-per-task: 8}"), site.tool("build"))
+    assert "--cpus-per-task=8" in result.command
+    assert "--cpus-per-task=8" in site.calls("sbatch")[0]
 
 
 @pytest.mark.usefixtures("isolating")

@@ -13,7 +13,7 @@ from bwdeploy.worker.ranks.checks import check_ranks
 from bwdeploy.worker.ranks.source import read_source
 from tests.worker.jobs_in_process import audit_tiny, quantize_tiny
 from tests.worker.ranks.tensor_files import Tensors, change_rank
-from tests.worker.ranks.tiny_models import Made
+from tests.worker.ranks.tiny_models import Made, slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +44,12 @@ CUTS = [
     Made("llama", tp=2, pp=2),
     Made("llama_tied", tp=2),
     Made("llama_biases", tp=2, pp=2),
-    Made("mistral", tp=2),
+    Made("mistral", tp=2, pp=2),
     Made("qwen2", "nvfp4", tp=4),
-    Made("qwen3", "nvfp4", tp=2),
     Made("llama", "nvfp4", "fp8", tp=2, pp=2),
     Made("llama", "nvfp4", "nvfp4", tp=2, pp=2),
     Made("llama_tied", "nvfp4_mlp_only", tp=2, pp=2),
-    Made("llama", "nvfp4_omlp_only", pp=2),
+    *slow(Made("qwen3", "nvfp4", tp=2), Made("llama", "nvfp4_omlp_only", pp=2)),
     Made("llama", "fp8", tp=2, pp=2),
     Made("llama", "fp8_per_channel_per_token", tp=2, pp=2),
 ]
@@ -196,7 +195,7 @@ def test_missing_and_surplus_ranks_are_found(damaged: Path, source_of: Sources) 
     assert (report.quantized_perplexity, report.compared_tensors) == (None, 0)
 
 
-@pytest.mark.parametrize("size", [0, 7, 500, 20_000])
+@pytest.mark.parametrize("size", [0, 500, 20_000])
 def test_truncated_rank_is_found(size: int, damaged: Path, source_of: Sources) -> None:
     path = damaged / "rank1.safetensors"
     path.write_bytes(path.read_bytes()[:size])
@@ -209,7 +208,6 @@ def test_truncated_rank_is_found(size: int, damaged: Path, source_of: Sources) -
     ("one", "other", "check"),
     [
         # Of one stage they have the same names and shapes: only the source tells them apart.
-        (0, 1, "plain-tensor-changed"),
         (2, 3, "plain-tensor-changed"),
         # Of two stages they have not.
         (1, 3, "rank-tensor-missing"),

@@ -11,6 +11,8 @@ from bwdeploy.errors import RecipeError
 from bwdeploy.pipeline.jobs import ExportRanks
 from bwdeploy.recipe.schema import FormatOverride
 from bwdeploy.worker.ranks import export
+from bwdeploy.worker.ranks.checks import check_ranks
+from bwdeploy.worker.ranks.source import read_source
 from tests.worker.jobs_in_process import ignore_progress, quantize_tiny
 from tests.worker.ranks.tensor_files import rank_tensors
 from tests.worker.ranks.tiny_models import LLAMA3_ROPE, Made, make_tiny
@@ -198,10 +200,30 @@ def test_per_channel_fp8_names_the_last_norm_and_keeps_blocks_whole(
     changes = {"format": "fp8_per_channel_per_token", "overrides": (whole,)}
     ranks(source_of("llama"), tmp_path / "whole", **changes)
     excluded = config_of(tmp_path / "whole")["quantization"]["exclude_modules"]
-    assert excluded == ["transformer.layers.1.mlp*", "*ln_f", "lm_head"]
+    assert excluded == [
+        "transformer.layers.1.mlp*",
+        "transformer.layers.1.post_layernorm",
+        "*ln_f",
+        "lm_head",
+    ]
+    source = read_source(source_of("llama"), trust_remote_code=False)
+    assert check_ranks(tmp_path / "whole", source) == []
     half = FormatOverride(modules="*.layers.1.mlp.down_proj", format="none")
     found = refused(ranks, source_of("llama"), tmp_path / "half", **(changes | {"overrides": (half,)}))
     assert "transformer.layers.1.mlp.proj alone stays in bf16" in found["quantize.overrides"]
+
+
+def test_attention_that_loses_norms_is_refused(source_of: Sources, tmp_path: Path) -> None:
+    found = refused(ranks, source_of("qwen3"), tmp_path / "out", format="fp8_per_channel_per_token")
+    message = "an engine of Qwen3ForCausalLM in FP8_PER_CHANNEL_PER_TOKEN leaves out the norms of queries and"
+    assert found == {"quantize": f"{message} keys without an error"}
+
+
+def test_single_scales_have_one_dimension_as_tensorrt_llm_holds_them(cut: Cuts) -> None:
+    tensors = rank_tensors(cut(Made("llama", "nvfp4", "nvfp4", tp=2, pp=2)), 0)
+    scales = {name: tensor.shape for name, tensor in tensors.items() if tensor.numel() == 1}
+    assert len(scales) == 2 * (5 * 2 + 3)
+    assert set(scales.values()) == {(1,)}
 
 
 def test_stages_that_differ_are_refused(source_of: Sources, tmp_path: Path) -> None:

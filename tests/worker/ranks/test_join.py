@@ -12,7 +12,7 @@ from bwdeploy.worker.ranks import join
 from bwdeploy_runtime.checkpoint import load_model
 from tests.worker.jobs_in_process import ignore_progress
 from tests.worker.ranks.tensor_files import change_rank, differing, tensors_of
-from tests.worker.ranks.tiny_models import Made
+from tests.worker.ranks.tiny_models import Made, slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,23 +20,19 @@ if TYPE_CHECKING:
     from tests.worker.ranks.conftest import Cuts, Sources
 
 UNQUANTIZED = [
-    Made("llama"),
     Made("llama", tp=2, pp=2),
     Made("llama_tied", tp=2),
-    Made("llama_tied", pp=4),
     Made("llama_biases", tp=2, pp=2),
-    Made("mistral", tp=2),
+    Made("mistral", tp=2, pp=2),
     Made("qwen2", tp=4),
-    Made("qwen2", tp=2, pp=2),
     Made("qwen3", tp=2, pp=2),
+    *slow(Made("llama"), Made("llama_tied", pp=4), Made("qwen2", tp=2, pp=2)),
 ]
 QUANTIZED = [
-    Made("llama", "nvfp4", tp=2, pp=2),
     Made("qwen2", "nvfp4", tp=4),
-    Made("qwen3", "nvfp4", tp=2),
     Made("llama_tied", "nvfp4_mlp_only", tp=2, pp=2),
-    Made("llama", "nvfp4_omlp_only", pp=2),
     Made("llama", "fp8_per_channel_per_token", tp=2, pp=2),
+    *slow(Made("qwen3", "nvfp4", tp=2), Made("llama", "nvfp4_omlp_only", pp=2)),
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
+
 from tests.worker.tiny_llama import make_tokenizer
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Made(NamedTuple):
     kv_cache: str = "none"
     tp: int = 1
     pp: int = 1
+
+
+def slow(*made: Made) -> list[Any]:
+    """Parameters of a test that the default suite leaves out."""
+    return [pytest.param(one, marks=pytest.mark.slow) for one in made]
 
 
 def make_tiny(directory: Path, word: str, **changes: Any) -> Path:

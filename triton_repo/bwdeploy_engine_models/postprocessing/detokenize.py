@@ -34,7 +34,9 @@ def detokenize(
     if tokens.ndim != _DIMENSIONS or lengths.shape != tokens.shape[:2]:
         raise RequestError(f"TOKENS_BATCH {tokens.shape} and SEQUENCE_LENGTH {lengths.shape} do not fit.")
     texts = []
-    for row, length in zip(tokens.reshape(-1, tokens.shape[2]), lengths.reshape(-1).tolist(), strict=True):
+    # No -1: the last response of a stream may bring no token.
+    rows = tokens.reshape(lengths.size, tokens.shape[2])
+    for row, length in zip(rows, lengths.reshape(-1).tolist(), strict=True):
         if not 0 <= length <= len(row):
             raise RequestError(f"SEQUENCE_LENGTH is {length}, but there are {len(row)} tokens.")
         text = decode_checked(tokenizer, row[:length].tolist(), skip_special=skip_special)

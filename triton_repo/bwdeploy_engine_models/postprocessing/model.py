@@ -48,8 +48,15 @@ class TritonPythonModel:
                 keep_unfinished=bool(json.loads(request.parameters() or "{}").get(KEEP_UNFINISHED)),
             )
         except RequestError as error:
-            refusal = pb_utils.TritonError(f"postprocessing: {error}", pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(output_tensors=[], error=refusal)
+            return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:  # noqa: BLE001 - raised from execute it would fail the whole batch
+            pb_utils.Logger.log_error(f"postprocessing: {error!r}")
+            return _refusal(f"the tokenizer failed: {error!r}", pb_utils.TritonError.INTERNAL)
         # One dimension whatever the batch, as upstream: clients read the first item.
         array = np.array([text.encode("utf-8") for text in texts], dtype=np.object_)
         return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT", array)])
+
+
+def _refusal(message: str, code: int) -> TritonResponse:
+    error = pb_utils.TritonError(f"postprocessing: {message}", code)
+    return pb_utils.InferenceResponse(output_tensors=[], error=error)

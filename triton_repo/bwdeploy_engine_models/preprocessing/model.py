@@ -52,9 +52,15 @@ class TritonPythonModel:
             inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             outputs = prepare(inputs, self._how)
         except RequestError as error:
-            refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(output_tensors=[], error=refusal)
+            return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:  # noqa: BLE001 - raised from execute it would fail the whole batch
+            pb_utils.Logger.log_error(f"preprocessing: {error!r}")
+            return _refusal(f"the tokenizer failed: {error!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
+
+
+def _refusal(message: str, code: int) -> TritonResponse:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
 
 
 def _require_text_only(parameters: Parameters) -> None:

@@ -64,7 +64,7 @@ def prepare(inputs: Mapping[str, Array], how: Preparation) -> dict[str, Array]:
 
 
 def _prompts(inputs: Mapping[str, Array], how: Preparation) -> list[list[int]]:
-    texts = texts_of("text_input", inputs["QUERY"])
+    texts = _texts("text_input", inputs["QUERY"], how)
     prompts = [how.tokenizer.encode("".join(row), special=how.add_special_tokens) for row in texts]
     for prompt in prompts:
         if not prompt:
@@ -91,7 +91,7 @@ def _decoder_inputs(inputs: Mapping[str, Array], how: Preparation, pad: Array) -
     if query is None:
         tokens, lengths = pad, np.ones_like(pad)
     else:
-        texts = texts_of("decoder_text_input", query)
+        texts = _texts("decoder_text_input", query, how)
         encoded = [how.tokenizer.encode("".join(row), special=how.add_special_tokens) for row in texts]
         tokens, lengths = _padded(encoded, pad)
     return {"DECODER_INPUT_ID": tokens, "REQUEST_DECODER_INPUT_LEN": lengths}
@@ -105,16 +105,27 @@ def _words(inputs: Mapping[str, Array], how: Preparation, batch: int) -> dict[st
         ("STOP_WORDS_DICT", "stop_words", "STOP_WORDS_IDS"),
     ):
         array = inputs.get(name)
-        outputs[output] = no_words(batch) if array is None else word_tensor(texts_of(said, array), encode)
+        outputs[output] = no_words(batch) if array is None else word_tensor(_texts(said, array, how), encode)
     words, weights = inputs.get("EMBEDDING_BIAS_WORDS"), inputs.get("EMBEDDING_BIAS_WEIGHTS")
     if words is None or weights is None:
         if (words is None) != (weights is None):
             raise RequestError("embedding_bias_words and embedding_bias_weights need each other.")
         outputs["EMBEDDING_BIAS"] = np.empty((batch, 0), dtype=np.float32)
     else:
-        pairs = zip(texts_of("embedding_bias_words", words), weights.reshape(batch, -1).tolist(), strict=True)
+        pairs = zip(
+            _texts("embedding_bias_words", words, how), weights.reshape(batch, -1).tolist(), strict=True
+        )
         outputs["EMBEDDING_BIAS"] = bias_tensor(list(pairs), encode, vocab_size=how.vocab_size)
     return outputs
+
+
+def _texts(said: str, array: Array, how: Preparation) -> list[list[str]]:
+    """The texts of an input; what no sequence can hold is refused before it costs a hundredfold in tokens."""
+    rows = texts_of(said, array)
+    length = max((sum(map(len, row)) for row in rows), default=0)
+    if how.max_seq_len is not None and length > how.max_seq_len * how.tokenizer.longest_token:
+        raise RequestError(f"{said} has {length} characters, more than {how.max_seq_len} tokens can be.")
+    return rows
 
 
 def _ids(inputs: Mapping[str, Array], name: str, batch: int, default: int) -> Array:

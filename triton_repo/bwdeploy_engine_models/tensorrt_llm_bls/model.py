@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import triton_python_backend_utils as pb_utils
@@ -22,7 +23,7 @@ from bwdeploy_engine_models.tensorrt_llm_bls.steps import Steps
 from bwdeploy_engine_models.tensorrt_llm_bls.watch import CancellationWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from typing import Any
 
     from bwdeploy_engine_models.triton_types import TritonRequest, TritonResponse
@@ -65,16 +66,19 @@ class TritonPythonModel:
         self._watch.close()
 
     def _send(self, request: TritonRequest, sender: Any) -> None:  # noqa: ANN401 - Triton's object
-        for response in self._responses(request):
-            sender.send(response)
-        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            with closing(self._responses(request)) as responses:
+                for response in responses:
+                    sender.send(response)
+        finally:
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _answer(self, request: TritonRequest) -> TritonResponse:
         """The one response of a model that is not decoupled."""
         responses = list(self._responses(request))
         return responses[-1] if responses else _refusal("the engine sent no response", "INTERNAL")
 
-    def _responses(self, request: TritonRequest) -> Iterator[TritonResponse]:
+    def _responses(self, request: TritonRequest) -> Generator[TritonResponse]:
         request_id = uuid.uuid4().hex
         self._watch.add(request_id, request)
         try:

@@ -1,7 +1,15 @@
-"""Asking the other models of the repository, through Triton's business logic scripting."""
+"""Asking the other models of the repository, through Triton's business logic scripting.
+
+Iterators of responses are kept for a while after their end. Triton's stub drops its own hold on them in a
+thread without Python's lock; were that the last one, arrays would be freed beside running Python, and the
+process dies of a broken heap sooner or later (python_backend src/pb_stub.cc, SendCleanupId, as of 26.07).
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +26,37 @@ if TYPE_CHECKING:
 Tensors = dict[str, Any]
 """Name → pb_utils.Tensor"""
 
+_KEEP_S = 2.0
+"""Triton's thread needs less than a millisecond, unless the machine is overrun."""
+
+
+class EndedIterators:
+    """Holds what is given to it for some seconds; used by many threads."""
+
+    def __init__(self, *, keep_s: float = _KEEP_S) -> None:
+        self._keep_s = keep_s
+        self._kept: deque[tuple[float, object]] = deque()
+        self._lock = threading.Lock()
+
+    def keep(self, iterator: object) -> None:
+        """Hold it, and let go of what was held long enough."""
+        now = time.monotonic()
+        with self._lock:
+            self._kept.append((now, iterator))
+            while self._kept[0][0] < now - self._keep_s:
+                self._kept.popleft()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
 
 class Steps:
-    """One instance serves all requests; it keeps nothing."""
+    """One instance serves all requests."""
 
     def __init__(self, pb_utils: PbUtils, *, engine: str) -> None:
         self._pb_utils = pb_utils
         self._engine = engine
+        self._ended = EndedIterators()
 
     def prepare(self, tensors: Tensors, outputs: Sequence[str]) -> dict[str, Array]:
         """What `preprocessing` makes of a request.
@@ -32,7 +64,7 @@ class Steps:
         Raises:
             StepError: it refuses the request.
         """
-        (response,) = self._ask(PREPROCESSING, tensors, outputs)
+        response = self._ask_once(PREPROCESSING, tensors, outputs)
         return {name: tensor.as_numpy() for name, tensor in response.items()}
 
     def generate(
@@ -91,31 +123,46 @@ class Steps:
 
     def _decoded(self, tokens: Array, lengths: Array, parameters: dict[str, bool]) -> list[str]:
         tensors = self.tensors({"TOKENS_BATCH": tokens, "SEQUENCE_LENGTH": lengths})
-        (response,) = self._ask(POSTPROCESSING, tensors, ("OUTPUT",), parameters=parameters)
+        response = self._ask_once(POSTPROCESSING, tensors, ("OUTPUT",), parameters=parameters)
         return [item.decode("utf-8") for item in response["OUTPUT"].as_numpy().reshape(-1)]
 
-    def _ask(
+    def _ask_once(
         self,
         model: str,
         tensors: Tensors,
         outputs: Sequence[str],
         *,
-        request_id: str = "",
         parameters: dict[str, bool] | None = None,
-    ) -> Iterator[Tensors]:
-        request = self._pb_utils.InferenceRequest(
-            model_name=model,
-            inputs=list(tensors.values()),
-            requested_output_names=list(outputs),
-            request_id=request_id,
-            parameters=parameters or {},
-        )
+    ) -> Tensors:
+        """The response of a model that sends one."""
         try:
-            for response in request.exec(decoupled=True):
-                if response.has_error():
-                    raise StepError(response.error().message())
-                found = {tensor.name(): tensor for tensor in response.output_tensors()}
-                if found:  # a decoupled model may end with an empty response
-                    yield found
+            return _checked(self._request(model, tensors, outputs, parameters=parameters or {}).exec())
         except self._pb_utils.TritonModelException as error:
             raise StepError(f"model {model} cannot be asked: {error}") from error
+
+    def _ask(
+        self, model: str, tensors: Tensors, outputs: Sequence[str], *, request_id: str
+    ) -> Iterator[Tensors]:
+        """The responses of a model that may send several, or of one that does not."""
+        try:
+            responses = self._request(model, tensors, outputs, request_id=request_id).exec(decoupled=True)
+            try:
+                for response in responses:
+                    found = _checked(response)
+                    if found:  # a decoupled model may end with an empty response
+                        yield found
+            finally:
+                self._ended.keep(responses)
+        except self._pb_utils.TritonModelException as error:
+            raise StepError(f"model {model} cannot be asked: {error}") from error
+
+    def _request(self, model: str, tensors: Tensors, outputs: Sequence[str], **more: Any) -> Any:  # noqa: ANN401
+        return self._pb_utils.InferenceRequest(
+            model_name=model, inputs=list(tensors.values()), requested_output_names=list(outputs), **more
+        )
+
+
+def _checked(response: Any) -> Tensors:  # noqa: ANN401 - pb_utils.InferenceResponse
+    if response.has_error():
+        raise StepError(response.error().message())
+    return {tensor.name(): tensor for tensor in response.output_tensors()}

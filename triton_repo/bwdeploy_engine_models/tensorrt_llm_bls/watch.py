@@ -1,7 +1,8 @@
 """Hands a client's cancellation on to the engine.
 
 Triton tells it to this model only, and the engine goes on: a thread asks each running request (an exchange
-with the server, so not for every token) and stops the engine's one.
+with the server, so not for every token) and stops the engine's one. A request that has ended must not be
+asked: the server looks into memory that it has freed, and dies. So asking and `remove` exclude each other.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CancellationWatch:
             self._running[request_id] = request
 
     def remove(self, request_id: str) -> None:
-        """It ended."""
+        """It is about to end; on return nobody asks it any more."""
         with self._lock:
             self._running.pop(request_id, None)
 
@@ -46,9 +47,15 @@ class CancellationWatch:
 
     def _watch(self) -> None:
         while not self._leaving.wait(self._period_s):
-            with self._lock:
-                running = list(self._running.items())
-            for request_id, request in running:
-                if request.is_cancelled():
-                    self.remove(request_id)  # once is enough
+            for request_id in list(self._running):
+                if self._is_cancelled(request_id):
                     self._stop(request_id)
+
+    def _is_cancelled(self, request_id: str) -> bool:
+        """Whether it is running and its client left; true only once."""
+        with self._lock:
+            request = self._running.get(request_id)
+            if request is None or not request.is_cancelled():
+                return False
+            del self._running[request_id]
+            return True

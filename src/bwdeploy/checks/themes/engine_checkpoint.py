@@ -13,6 +13,7 @@ from bwdeploy.facts.formats import format_table
 from bwdeploy.facts.rank_export import (
     NVFP4_BLOCK,
     RankSizes,
+    lost_part_problem,
     mixing_problem,
     rank_export,
     size_conflicts,
@@ -53,6 +54,17 @@ def _mixture(subject: Subject) -> Iterator[Problem]:
     message = mixing_problem({table[word].quant_algo for _, word in _formats(subject) if word in table})
     if message:
         yield Problem(("quantize", "overrides"), message, "keep one of them, or use fp8 instead")
+
+
+def _lost_part(subject: Subject) -> Iterator[Problem]:
+    if subject.recipe.engine.backend != "tensorrt":
+        return
+    table = format_table().formats
+    for path, word in _formats(subject):
+        algorithms = {table[word].quant_algo} if word in table else set()
+        message = lost_part_problem(_named_architecture(subject), algorithms)
+        if message:
+            yield Problem(path, message, "use fp8, or set engine.backend: pytorch")
 
 
 def _prequantized(subject: Subject) -> Iterator[Problem]:
@@ -149,6 +161,15 @@ RULES = (
         source="tensorrt_llm/quantization/quantize.py (fp8_rowwise_quantize)",
         why="TensorRT-LLM swaps whole attention and feed-forward blocks for it and leaves out single layers,"
         " whose scales would be dropped.",
+    ),
+    Rule(
+        id="engine-export-lost-part",
+        severity="error",
+        summary="a format whose engine leaves out a part of this model",
+        find=_lost_part,
+        source="tensorrt_llm/quantization/layers.py (Fp8RowwiseAttention)"
+        " · tensorrt_llm/models/modeling_utils.py (PretrainedModel.load)",
+        why="trtllm-build warns of tensors that nothing takes and goes on; the engine then answers nonsense.",
     ),
     Rule(
         id="engine-export-prequantized",

@@ -26,6 +26,7 @@ _MODES = {
 }
 """Decoding mode → the mode that trtllm-build must have built for it."""
 _CHOICES = ("medusa_choices", "eagle_choices")
+_WITHOUT_SPAWNING = ("participant_ids", "speculative_decoding_fast_logits")
 
 
 def serves_engine(recipe: Recipe) -> bool:
@@ -88,6 +89,13 @@ def _one_rank(subject: Subject) -> Iterator[Problem]:
         yield Problem(("serve", "launch_mode"), message, "remove it")
 
 
+def _of_another_launch(subject: Subject) -> Iterator[Problem]:
+    for name in _WITHOUT_SPAWNING:
+        if given(subject).get(name):
+            message = "this is for an orchestrator that starts no workers; both launch modes start theirs"
+            yield Problem((*PATH, name), message, "remove it")
+
+
 def _names(subject: Subject) -> Iterator[Problem]:
     serve = subject.recipe.serve
     if serves_engine(subject.recipe) and serve.model_name != "tensorrt_llm":
@@ -134,6 +142,15 @@ RULES = (
         why="The backend throws when the model loads.",
     ),
     engine_rule(
+        "parameter-launch",
+        "a parameter of a launch that is not written",
+        _of_another_launch,
+        severity="warning",
+        source=BACKEND,
+        why="The backend switches fast logits off with a line in its log; rank numbers that do not fit the "
+        "launch end it.",
+    ),
+    engine_rule(
         "launch-one-rank",
         "an orchestrator for one rank",
         _one_rank,
@@ -145,8 +162,8 @@ RULES = (
         "model-name",
         "another name for the models of an engine",
         _names,
-        severity="error",
-        why="No model of that name is served; clients get 404.",
+        severity="warning",
+        why="Clients that ask for that name get 404. The other backend serves that name.",
     ),
     engine_rule(
         "queue-unlimited",

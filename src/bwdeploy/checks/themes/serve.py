@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bwdeploy.checks.rule import Problem, Rule, Subject
 from bwdeploy.facts.llm_args import bundled_schema
 from bwdeploy.facts.stacks import may_exist, triton_image, versions_with_images
+from bwdeploy.recipe.schema import Serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,8 @@ def _without_effect(subject: Subject) -> Iterator[Problem]:
     else:
         ignored, who = _OF_ENGINES, "a model without an engine has"
     for name in ignored:
-        if name in recipe.serve.model_fields_set:
+        # A default is nobody's wish, even where it is written out, as in the recipe that a build records.
+        if getattr(recipe.serve, name) != Serve.model_fields[name].default:
             yield Problem(("serve", name), f"{who} no such setting", "remove it")
 
 

@@ -38,8 +38,8 @@ SOURCES: dict[str, str] = {
     "engine_repository": "an inflight_batcher_llm model repository",
     "llmapi_repository": "an llmapi model repository",
     "truss": "a Truss config.yaml with trt_llm",
-    "llm_args_yaml": "a YAML file of LLM API arguments (trtllm-serve --config)",
     "build_command": "a script with a trtllm-build command line",
+    "llm_args_yaml": "a YAML file of LLM API arguments (trtllm-serve --config)",
 }
 """Module → what it reads."""
 

@@ -46,6 +46,8 @@ _BUILD_KEYS = {
 """Key of build_config → option of trtllm-build."""
 _OLD = "builder_config"
 """What engines before 0.9 have in place of build_config; the reader says so."""
+_FORMER = {"enable_xqa": True}
+"""Options that are gone and were on by default."""
 _LORA_KEYS = ("lora_dir", "lora_ckpt_source", "lora_target_modules", "max_lora_rank")
 _ENGINE = "tensorrt_llm/builder.py (EngineConfig)"
 
@@ -139,8 +141,14 @@ def _plugin_settings(found: EngineDirectory) -> Iterator[Setting]:
             said = _plugin_value(found, flag, value)
             if said is not None:
                 yield Setting(BUILD, flag.name, said, place)
-        elif key in former_flags() and former_flags()[key].effect == "lost" and value:
+        elif _was_chosen(key, value):
             yield Setting(BUILD, key, value, place)
+
+
+def _was_chosen(key: str, value: object) -> bool:
+    """Whether somebody chose a value of an option that is gone, and it meant something."""
+    former = former_flags().get(key)
+    return former is not None and former.effect == "lost" and bool(value) and value != _FORMER.get(key)
 
 
 def _plugin_value(found: EngineDirectory, flag: BuildFlag, value: Any) -> Any:  # noqa: ANN401 - JSON data

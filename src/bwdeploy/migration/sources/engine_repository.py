@@ -17,8 +17,9 @@ from bwdeploy.facts.engine_to_pytorch import BUILD
 from bwdeploy.facts.triton_templates import EngineModel, engine_models, key_in
 from bwdeploy.migration.deployment import EngineDeployment, Setting, WeightsClue
 from bwdeploy.migration.engine_recipe import engine_recipe
-from bwdeploy.migration.files import peek, read_text, source_error
+from bwdeploy.migration.files import read_text, source_error
 from bwdeploy.migration.found import Note
+from bwdeploy.migration.repository_place import CONFIG, ENGINE_MODEL, Repository, repository_at
 from bwdeploy.migration.sources.engine import engine_deployment
 from bwdeploy.migration.values import is_unfilled
 from bwdeploy.migration.weights import source_of_place
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 
     from bwdeploy.migration.found import Found, Wanted
 
-_CONFIG = "config.pbtxt"
-_ENGINE_MODEL = "tensorrt_llm"
 _BATCH = "triton_max_batch_size"
-_ENGINE_DIR_PARAMETER = "gpt_model_path"
-_BARE = re.compile(r"\b\w+\s*:\s*(\$\{\w+\})", re.ASCII)
+_BARE = re.compile(r"\b\w+\s*:\s*(?:\[\s*)?(\$\{\w+\})(?:\s*\])?", re.ASCII)
 """A field whose value was never filled in, where the parser takes no text: `max_batch_size: ${…}`."""
-_TOKENIZERS = ("preprocessing", "postprocessing", _ENGINE_MODEL)
+_OWN = {
+    "preprocessing": {"max_seq_len", "vocab_size"},
+    "tensorrt_llm_bls": {"exclude_input_in_output"},
+}
+"""Parameters that only bwdeploy's models have; a build writes them from what the recipe says elsewhere."""
+_TOKENIZERS = ("preprocessing", "postprocessing", ENGINE_MODEL)
 
 
 class _Config(NamedTuple):
@@ -48,9 +51,8 @@ class _Config(NamedTuple):
 
 
 def recognizes(path: Path) -> bool:
-    """Whether `path` is a repository whose model tensorrt_llm names an engine."""
-    config = path / _ENGINE_MODEL / _CONFIG
-    return config.is_file() and _ENGINE_DIR_PARAMETER in peek(config)
+    """Whether `path` is a repository with a model that names an engine, or that model, or its file."""
+    return repository_at(path) is not None
 
 
 def read(path: Path, wanted: Wanted) -> Found:
@@ -68,27 +70,31 @@ def repository_deployment(path: Path) -> EngineDeployment:
     Raises:
         RecipeError: a config.pbtxt or the engine's config.json cannot be used.
     """
-    files = {name: path / name / _CONFIG for name in engine_models()}
+    repository = repository_at(path) or Repository(path, ENGINE_MODEL)
+    files = {name: repository.place(name) / CONFIG for name in engine_models()}
     configs = {name: _parsed(file) for name, file in files.items() if file.is_file()}
-    every = [one for name, config in configs.items() for one in _all_settings(engine_models()[name], config)]
+    every = [
+        one
+        for name, config in configs.items()
+        for one in _all_settings(engine_models()[name], config, f"{files[name].parent.name}/{CONFIG}")
+    ]
     settings = [one for one in every if not is_unfilled(one.value)]
-    engine, engine_notes = _engine(path, settings)
-    notes = [*engine_notes, *_unfilled(every), *_strange_models(path)]
-    weights = _weights(path, settings)
+    engine, engine_notes = _engine(repository, settings)
+    notes = [*engine_notes, *_unfilled(every), *_strange_models(repository), *_other_name(repository)]
+    weights = _weights(repository.path, settings)
     settings = _with_batch(settings, engine)
     base = engine or EngineDeployment(kind="", name="")
     return base._replace(
         kind=f"inflight_batcher_llm repository{f' with an {engine.kind}' if engine else ''}",
-        name=path.absolute().name,
+        name=repository.path.absolute().name,
         weights=weights._replace(shape=base.weights.shape),
         settings=(*base.settings, *settings),
         notes=(*base.notes, *notes),
     )
 
 
-def _all_settings(model: EngineModel, config: _Config) -> Iterator[Setting]:
+def _all_settings(model: EngineModel, config: _Config, place: str) -> Iterator[Setting]:
     """What a config.pbtxt sets, and with their `${key}` the fields that it leaves unfilled."""
-    place = f"{model.name}/{_CONFIG}"
     for one in _settings(model, config.message, place):
         if f"${{{one.key}}}" not in config.unfilled:
             yield one
@@ -114,7 +120,7 @@ def _settings(model: EngineModel, config: Any, place: str) -> Iterator[Setting]:
 
 def _parameters(model: EngineModel, config: Any, place: str) -> Iterator[Setting]:  # noqa: ANN401 - generated class
     """In the order of the template; what it does not have comes last."""
-    unknown = sorted(set(config.parameters) - set(model.parameters))
+    unknown = sorted(set(config.parameters) - set(model.parameters) - _OWN.get(model.name, set()))
     for name in (*model.parameters, *unknown):
         key = name if name in unknown else key_in(model.parameters[name])
         text = config.parameters[name].string_value if name in config.parameters else ""
@@ -146,15 +152,15 @@ def _queue_settings(model: EngineModel, config: Any, place: str) -> Iterator[Set
         yield Setting(model.name, "max_queue_size", size, f"{place} dynamic_batching.default_queue_policy")
 
 
-def _engine(path: Path, settings: list[Setting]) -> tuple[EngineDeployment | None, list[Note]]:
+def _engine(repository: Repository, settings: list[Setting]) -> tuple[EngineDeployment | None, list[Note]]:
     """The engine that the repository names, when it lies on this machine."""
-    named = next((one for one in settings if (one.group, one.key) == (_ENGINE_MODEL, "engine_dir")), None)
+    named = next((one for one in settings if (one.group, one.key) == (ENGINE_MODEL, "engine_dir")), None)
     if named is None:
         message = "the repository names no engine, so that its sizes and ranks are not known"
         return None, [
-            Note("assumed", f"{_ENGINE_MODEL} engine_dir", None, message, "migrate the engine directory")
+            Note("assumed", f"{ENGINE_MODEL} engine_dir", None, message, "migrate the engine directory")
         ]
-    for place in _places(path, str(named.value)):
+    for place in _places(repository, str(named.value)):
         if is_engine(place):
             return engine_deployment(place), []
     message = "there is no engine at that place on this machine, so that its sizes and ranks are not known"
@@ -163,9 +169,10 @@ def _engine(path: Path, settings: list[Setting]) -> tuple[EngineDeployment | Non
     ]
 
 
-def _places(path: Path, named: str) -> Iterator[Path]:
+def _places(repository: Repository, named: str) -> Iterator[Path]:
     """Where the engine may be: as named, relative to its model, or below the mount of the repository."""
-    for start in (path / _ENGINE_MODEL / "1", path / _ENGINE_MODEL, path):
+    path, model = repository.path, repository.place(ENGINE_MODEL)
+    for start in (model / "1", model, path):
         yield start / named
     parts = PurePosixPath(named).parts
     yield from (path.joinpath(*parts[at:]) for at in range(1, len(parts)) if parts[0] == "/")
@@ -182,7 +189,7 @@ def _weights(path: Path, settings: list[Setting]) -> WeightsClue:
 
 def _with_batch(settings: list[Setting], engine: EngineDeployment | None) -> list[Setting]:
     """Triton's batch is the engine's, as far as that is not known, and is said once."""
-    said = next((one for one in settings if (one.group, one.key) == (_ENGINE_MODEL, _BATCH)), None)
+    said = next((one for one in settings if (one.group, one.key) == (ENGINE_MODEL, _BATCH)), None)
     batch = engine.build_value("max_batch_size") if engine else (said.value if said else None)
     rest = [one for one in settings if one.key != _BATCH or one.value != batch]
     if engine is None and said is not None:
@@ -197,17 +204,26 @@ def _unfilled(settings: list[Setting]) -> Iterator[Note]:
         if keys:
             names = ", ".join(dict.fromkeys(keys))
             message = f"nobody filled in {names}; the server takes them for not set, and so does the recipe"
-            yield Note("no-effect", f"{name}/{_CONFIG} ${{…}}", None, message)
+            yield Note("no-effect", f"{name}/{CONFIG} ${{…}}", None, message)
 
 
-def _strange_models(path: Path) -> Iterator[Note]:
+def _other_name(repository: Repository) -> Iterator[Note]:
+    if repository.engine_model != ENGINE_MODEL:
+        message = (
+            f"the model with the engine is called {ENGINE_MODEL} in the repository that the build writes"
+        )
+        hint = "ask for ensemble there, or rename what your clients ask for"
+        yield Note("changed", "model name", repository.engine_model, message, hint)
+
+
+def _strange_models(repository: Repository) -> Iterator[Note]:
     """Models that are none of the five."""
     try:
-        names = sorted(entry.name for entry in path.iterdir() if (entry / _CONFIG).is_file())
+        names = sorted(entry.name for entry in repository.path.iterdir() if (entry / CONFIG).is_file())
     except OSError:
         return
     for name in names:
-        if name not in engine_models():
+        if name not in {*engine_models(), repository.engine_model}:
             message = (
                 "this model is none of the five that serve an engine, and the recipe has no place for it"
             )

@@ -5,18 +5,18 @@ The YAML may stand in the script itself, as published guides have it (see `launc
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.errors import RecipeError
-from bwdeploy.facts.llm_api_options import FILE, MODEL, MODEL_PATH, launch_options
 from bwdeploy.facts.llm_arg_spellings import concepts, containers, translated_versions
+from bwdeploy.facts.versions import parse_version
 from bwdeploy.migration.argument_lists import argument_list
 from bwdeploy.migration.files import peek, read_text, source_error
 from bwdeploy.migration.found import Found, Note, Wanted
-from bwdeploy.migration.launch_script import Launch, file_named, read_launch, starts_llm_api
+from bwdeploy.migration.launch_options import MODEL_NOTE, GivenOptions
+from bwdeploy.migration.launch_script import read_launch, starts_llm_api
 from bwdeploy.migration.llm_api_recipe import LlmApiDeployment, llm_api_recipe
-from bwdeploy.migration.values import ValueMisfitError, value_of
+from bwdeploy.migration.shell_text import VARIABLE
 from bwdeploy.recipe.document import parse_document
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 _YAML = (".yaml", ".yml")
 _NOT_OURS = frozenset({"schema", "trt_llm", "triton_config"})
 """Keys of recipes, of Truss files and of Triton's model.yaml."""
-_VARIABLE = re.compile(r"\$\{?\w+\}?")
-_SUBCOMMANDS = frozenset({"throughput", "latency", "serve"})
-_OPTIONS = "tests/unittest/api_stability/references/trtllm_serve_cli.yaml"
 
 
 def recognizes(path: Path) -> bool:
@@ -52,7 +49,7 @@ def read(path: Path, wanted: Wanted) -> Found:
         data = _parsed(text, path)
         deployment = LlmApiDeployment("YAML file of LLM API arguments", path, data, model=_model_of(data))
     else:
-        deployment = _of_script(text, path)
+        deployment = _of_script(text, path, wanted)
     arguments, unfilled = without_variables(deployment.arguments)
     deployment = deployment._replace(arguments=arguments, notes=(*deployment.notes, *unfilled))
     return llm_api_recipe(deployment, wanted)
@@ -66,7 +63,7 @@ def without_variables(arguments: dict[str, Any]) -> tuple[dict[str, Any], tuple[
         if isinstance(value, dict):
             kept[key], below = without_variables(value)
             notes.extend(note._replace(key=f"{key}.{note.key}") for note in below)
-        elif isinstance(value, str) and _VARIABLE.search(value):
+        elif _has_variable(value):
             message = "a shell variable whose value is not known here"
             notes.append(Note("lost", key, value, message, "set it in the recipe by hand"))
         else:
@@ -74,97 +71,45 @@ def without_variables(arguments: dict[str, Any]) -> tuple[dict[str, Any], tuple[
     return kept, tuple(notes)
 
 
+def _has_variable(value: object) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, str) and VARIABLE.search(item) for item in items)
+
+
 # A command line
 
 
-def _of_script(text: str, path: Path) -> LlmApiDeployment:
+def _of_script(text: str, path: Path, wanted: Wanted) -> LlmApiDeployment:
     launch = read_launch(text)
     if launch is None:
         hint = "give it its options: --tp_size, --extra_llm_api_options FILE"
         raise source_error(path, "no command line here starts the LLM API with options", hint)
-    given = _Given(path)
+    given = GivenOptions(path)
     given.read(launch)
-    arguments = _merged(given.arguments, given.file_arguments(launch), given.notes)
+    in_file = given.file_text(launch)
+    arguments = _merged(given.arguments, _parsed(in_file, path) if in_file else {}, given.notes)
     if launch.others:
         message = f"{launch.others} further command lines of this kind are not read"
         given.notes.append(Note("lost", launch.program, None, message, "put each into a file of its own"))
+    for name in launch.appended:
+        message = "the script adds to this file; everything is read, also what it adds under a condition only"
+        given.notes.append(Note("assumed", name, None, message, "remove from the recipe what did not apply"))
     return LlmApiDeployment(
         kind=f"{launch.program} command line",
         file=path,
         arguments=arguments,
         model=given.model,
         model_path=given.model_path,
+        version=launch.version if _is_translated(launch.version) else "",
         environment=launch.environment,
-        notes=tuple(given.notes),
+        notes=tuple(note for note in given.notes if note.key != MODEL_NOTE or not wanted.model),
     )
 
 
-class _Given:
-    """What the options of a command line give."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.arguments: dict[str, Any] = {}
-        self.model = self.model_path = self.file = ""
-        self.notes: list[Note] = []
-
-    def read(self, launch: Launch) -> None:
-        """Take every option of `launch`."""
-        options, words = launch_options(launch.program), list(launch.words)
-        while words:
-            word = words.pop(0)
-            name, equals, value = word.partition("=")
-            option = options.get(name)
-            if not word.startswith("-"):
-                self._positional(word)
-            elif option is None:
-                self._unknown(name, words)
-            elif option.kind == "switch":
-                self._take(name, option.argument or "", not value or value.lower() == "true", option.why)
-            elif equals or words:
-                text = value if equals else words.pop(0)
-                self._valued(name, text, launch.program)
-
-    def file_arguments(self, launch: Launch) -> dict[str, Any]:
-        """The arguments of the YAML file that the command line names."""
-        if not self.file:
-            return {}
-        text = file_named(launch, self.file)
-        if text is None:
-            text = read_text(self.path.parent / self.file)
-        return _parsed(text, self.path)
-
-    def _positional(self, word: str) -> None:
-        if word not in _SUBCOMMANDS and not self.model:
-            self.model = word
-
-    def _unknown(self, name: str, words: list[str]) -> None:
-        value = words.pop(0) if words and not words[0].startswith("-") else None
-        self.notes.append(Note("lost", name, value, "no known option of this command", "", _OPTIONS))
-
-    def _valued(self, name: str, text: str, program: str) -> None:
-        option = launch_options(program)[name]
-        try:
-            self._take(name, option.argument, value_of(option.kind, text), option.why)
-        except ValueMisfitError as misfit:
-            message = f"should be {misfit}" if not _VARIABLE.search(text) else "a shell variable"
-            self.notes.append(Note("lost", name, text, message, "set it in the recipe by hand", _OPTIONS))
-
-    def _take(self, name: str, argument: str, value: Any, why: str) -> None:  # noqa: ANN401 - JSON data
-        if argument == FILE:
-            self.file = value
-        elif argument == MODEL:
-            self.model = value
-        elif argument == MODEL_PATH:
-            self.model_path = value
-        elif argument:
-            *above, last = argument.split(".")
-            parent = self.arguments
-            for word in above:
-                parent = parent.setdefault(word, {})
-            parent[last] = value
-        else:
-            self.notes.append(Note("no-effect", name, value, why, "", _OPTIONS))
+def _is_translated(version: str) -> bool:
+    """Whether the arguments of `version` can be read."""
+    found, first = parse_version(version), parse_version(translated_versions()[0])
+    return found is not None and first is not None and found >= first and argument_list(version) is not None
 
 
 def _merged(given: dict[str, Any], file: dict[str, Any], notes: list[Note]) -> dict[str, Any]:

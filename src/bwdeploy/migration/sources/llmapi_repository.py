@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODEL_YAML = "model.yaml"
 _CONFIG = "config.pbtxt"
 _TRITON = "triton_config"
+_PROCESSORS = "logits_post_processors"
 _GUIDE = "triton-inference-server/server docs/getting_started/llm.md"
 _DEVICES = "gpu_device_ids"
 _DEFAULT_PERIOD_MS = 100
@@ -41,7 +42,7 @@ def read(path: Path, wanted: Wanted) -> Found:
     data = parse_document(read_text(file), file=str(file)).data
     if not isinstance(data, dict):
         raise source_error(file, "this is no mapping of arguments", "a line looks like `model: org/name`")
-    triton = data.pop(_TRITON, None)
+    triton, processors = data.pop(_TRITON, None), data.pop(_PROCESSORS, None)
     config = _config(file.parent.parent / _CONFIG)
     arguments, unfilled = without_variables(data)
     serve, notes = _serving(config, triton if isinstance(triton, dict) else {}, file)
@@ -53,7 +54,7 @@ def read(path: Path, wanted: Wanted) -> Found:
         model=model if isinstance(model, str) else "",
         name=serve["model_name"],
         serve=serve,
-        notes=(*unfilled, *notes),
+        notes=(*unfilled, *notes, *_processors(processors)),
     )
     return llm_api_recipe(deployment, wanted)
 
@@ -106,6 +107,13 @@ def _serving(config: Any, triton: dict[str, Any], file: Path) -> tuple[dict[str,
         )
     notes.extend(_instances(config))
     return serve, notes
+
+
+def _processors(named: object) -> list[Note]:
+    if not named:
+        return []
+    message = "requests chose these by name from the Triton model; a recipe's model has no such input"
+    return [Note("lost", _PROCESSORS, named, message, "", _GUIDE)]
 
 
 def _instances(config: Any) -> list[Note]:  # noqa: ANN401 - generated message class

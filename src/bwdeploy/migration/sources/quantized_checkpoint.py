@@ -13,7 +13,7 @@ from bwdeploy.migration.files import peek_object, read_object, source_error
 from bwdeploy.migration.found import Found, Note, Wanted
 from bwdeploy.migration.layout import put_ranks
 from bwdeploy.migration.naming import recipe_name
-from bwdeploy.migration.versions import target_version
+from bwdeploy.migration.versions import put_target, target_version
 from bwdeploy.migration.weights import given_source
 from bwdeploy.recipe.uris import FILE_SCHEME
 
@@ -50,16 +50,13 @@ def read(path: Path, wanted: Wanted) -> Found:
     draft.put(("model", "source"), source)
     draft.put(("quantize", "method"), "prequantized", _words(told))
     draft.put(("engine", "backend"), "pytorch")
-    draft.put(("engine", "tensorrt_llm"), target.version, target.comment)
-    if target.server != "triton":
-        draft.put(("serve", "server"), target.server, "no Triton image carries this version")
+    put_target(draft, target, backend="pytorch")
     put_ranks(draft, tp=1, pp=1, gpu="", place="assumed: the checkpoint does not say")
     hint = "set layout.gpu, layout.tp and layout.gpus_per_node, or layout: auto"
     message = "a checkpoint says nothing of the GPUs that serve it; the recipe has one"
     sizes = "a checkpoint says nothing of sizes; the recipe has its own defaults"
     size_hint = "set engine.max_batch_size, engine.max_num_tokens and engine.max_seq_len"
     draft.note(
-        *target.notes,
         Note("assumed", "layout", None, message, hint),
         Note("assumed", "engine", None, sizes, size_hint),
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from bwdeploy.migration.found import Found, Wanted
 
+_NO_TEXT = ("encoder", "whisper")
 _FILES = ("config.yaml", "config.yml")
 _BUILD_OPTIONS = (
     "max_seq_len", "max_batch_size", "max_num_tokens", "max_beam_width", "max_prompt_embedding_table_size",
@@ -81,6 +82,7 @@ def read(path: Path, wanted: Wanted) -> Found:
     if "build" not in section:
         hint = "older ones with `serve` name a finished engine: migrate that engine directory"
         raise source_error(file, f"{SECTION} has no section build", hint)
+    _require_text_model(file, mapping_at(section, "build"))
     if section.get("inference_stack") == "v2":
         from bwdeploy.migration.sources.truss_v2 import read_v2  # noqa: PLC0415 - half of all Trusses
 
@@ -110,7 +112,6 @@ def truss_deployment(file: Path, config: Mapping[str, Any]) -> EngineDeployment:
             *shared_notes(config),
             *_environment(config),
             *_speculator_notes(build),
-            *_base_model_notes(build),
         ),
     )
 
@@ -197,10 +198,18 @@ def _speculator_notes(build: Mapping[str, Any]) -> Iterator[Note]:
         yield Note("lost", place, "enable_b10_lookahead", message, source=TRUSS)
 
 
-def _base_model_notes(build: Mapping[str, Any]) -> Iterator[Note]:
-    if str(build.get("base_model") or "").startswith(("encoder", "whisper")):
-        message = "a recipe serves models that write text; this one does not"
-        yield Note("lost", "trt_llm.build.base_model", build["base_model"], message)
+def _require_text_model(file: Path, build: Mapping[str, Any]) -> None:
+    """Refuse models for embeddings, classes and speech: a recipe of one would pass, and serve nothing.
+
+    Raises:
+        RecipeError: it is one.
+    """
+    base = str(build.get("base_model") or "")
+    if base.startswith(_NO_TEXT):
+        message = (
+            f"trt_llm.build.base_model {base}: a recipe serves models that write text, and this one does not"
+        )
+        raise source_error(file, message, "leave it where it runs; only decoders can be migrated")
 
 
 def _runtime_settings(runtime: Mapping[str, Any]) -> Iterator[Setting]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from bwdeploy.planner.memory.checkpoint import Checkpoint
     from bwdeploy.recipe.schema import Recipe
 
+_WINDOW_KEYS = {
+    "pytorch": "kv_cache_config.max_attention_window",
+    "tensorrt": "serve.engine_parameters.max_attention_window_size",
+}
 _PIPELINE = (
     "a whole FLUX pipeline for one 1024×1024 image: the transformer, T5-XXL, CLIP-L and the image decoder as "
     "TensorRT engines; the transformer's modulation, the text encoders and the decoder are not quantized"
@@ -60,7 +64,7 @@ def _cache_notes(recipe: Recipe, shape: ModelShape) -> Iterator[str]:
         limited = sum(1 for layer in shape.layers if layer.attention.span)
         yield (
             f"{limited} of {len(shape.layers)} layers look back on {spans[0]} tokens only, but keep all: "
-            "kv_cache_config.max_attention_window is not set"
+            f"{_WINDOW_KEYS[recipe.engine.backend]} is not set"
         )
     heads = max(
         (layer.attention.kv_heads for layer in shape.layers if layer.attention.kind == "gqa"), default=0

@@ -1,5 +1,6 @@
-"""The few LLM API arguments that change memory, read out of `engine.llm_args` with TensorRT-LLM's defaults.
+"""The few settings that change memory, with TensorRT-LLM's defaults.
 
+They stand in `engine.llm_args`; for an engine in `serve.engine_parameters` and `engine.build_flags`.
 Wrong values are the rules' concern: here they count as not given.
 """
 
@@ -40,8 +41,8 @@ class Drafting(NamedTuple):
 
 
 def kv_settings(recipe: Recipe) -> KvSettings:
-    """`kv_cache_config` with upstream's defaults (tensorrt_llm/llmapi/llm_args.py)."""
-    given = _section(recipe.engine.llm_args, "kv_cache_config")
+    """`kv_cache_config`, or an engine's parameters, with upstream's defaults (llmapi/llm_args.py)."""
+    given = _given_cache(recipe)
     fraction = given.get("free_gpu_memory_fraction")
     usable = isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 < fraction <= 1
     windows = given.get("max_attention_window")
@@ -76,6 +77,11 @@ def graph_batch_sizes(recipe: Recipe) -> tuple[int, ...]:
     CudaGraphConfig of tensorrt_llm/llmapi/llm_args.py makes the list; model_engine.py drops what is larger
     than a step can hold.
     """
+    if recipe.engine.backend == "tensorrt":
+        # Off unless the backend's parameters say otherwise; then the cache keeps this many.
+        parameters = recipe.serve.engine_parameters
+        kept = _count(parameters.get("cuda_graph_cache_size")) or 0
+        return tuple(range(1, kept + 1)) if parameters.get("cuda_graph_mode") is True else ()
     args = recipe.engine.llm_args
     if "cuda_graph_config" in args and args["cuda_graph_config"] is None:
         return ()
@@ -110,6 +116,19 @@ def pipeline_partition(recipe: Recipe) -> tuple[int, ...] | None:
     if not isinstance(given, list) or not all(_count(item) for item in given):
         return None
     return tuple(given)
+
+
+def _given_cache(recipe: Recipe) -> Mapping[str, Any]:
+    if recipe.engine.backend == "pytorch":
+        return _section(recipe.engine.llm_args, "kv_cache_config")
+    parameters = recipe.serve.engine_parameters
+    windows = parameters.get("max_attention_window_size")
+    return {
+        "free_gpu_memory_fraction": parameters.get("kv_cache_free_gpu_mem_fraction"),
+        "max_tokens": parameters.get("max_tokens_in_paged_kv_cache"),
+        "max_attention_window": windows if isinstance(windows, list) else [windows],
+        "tokens_per_block": recipe.engine.build_flags.get("tokens_per_block"),
+    }
 
 
 def _generated_sizes(largest: int, *, padded: bool) -> list[int]:

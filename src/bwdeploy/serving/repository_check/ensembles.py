@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from bwdeploy.serving.repository_check.model import ModelDirectory, RepositoryProblem
 
-_LLM_STEPS = frozenset({"tensorrt_llm", "preprocessing", "postprocessing"})
+_LLM_STEP = "tensorrt_llm"
+_TOKENS = "TOKENS_BATCH"
+"""What upstream's postprocessing takes; a step called preprocessing is found before any model."""
 _ENSEMBLES = "triton-inference-server/server docs/user_guide/ensemble_models.md"
 
 
@@ -37,7 +39,7 @@ def ensemble_problems(
             hint = f"the repository has: {', '.join(others) or 'no other model'}"
             yield model.problem("triton-ensemble", message, hint, near=f'"{step.model_name}"')
     yield from _unconnected(model, steps)
-    if any(step.model_name in _LLM_STEPS for step in steps):
+    if any(step.model_name == _LLM_STEP or _TOKENS in step.input_map for step in steps):
         message = (
             "an ensemble around an LLM: cancelled requests go on, and streamed text can split characters"
         )

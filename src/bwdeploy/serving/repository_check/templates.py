@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bwdeploy.checks.reading import DescribedRule
+from bwdeploy.facts.triton_templates import engine_models
 from bwdeploy.serving.repository_check.model import CONFIG, RepositoryProblem
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MANDATORY = frozenset(
         "bls_instance_count",
     }
 )  # fmt: skip
-"""Template keys that a model needs; all others count as unset when they are left."""
+"""Template keys that a model of another name needs; all others count as unset when they are left."""
 
 
 def template_problems(place: Path) -> Iterator[RepositoryProblem]:
@@ -36,10 +37,12 @@ def template_problems(place: Path) -> Iterator[RepositoryProblem]:
             lines = stream.read(_MAX_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return
+    known = engine_models().get(place.name)
+    mandatory = MANDATORY if known is None else frozenset(known.mandatory)
     for number, line in enumerate(lines, start=1):
         for key in _KEY.findall(line):
             quoted = f'"${{{key}}}"' in line
-            if key in MANDATORY or not quoted:
+            if key in mandatory or not quoted:
                 message = f"${{{key}}} was never filled in"
                 hint = f"run fill_template.py -i {CONFIG} {key}:VALUE, with \\, for a comma in the value"
                 yield RepositoryProblem("triton-template-unfilled", file, number, message, hint)

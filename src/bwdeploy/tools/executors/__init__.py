@@ -10,13 +10,14 @@ from bwdeploy.recipe.words import nearest
 from bwdeploy.tools.executors.executor import container_executor, local_executor, slurm_executor
 from bwdeploy.tools.executors.settings import ExecutorName, ExecutorSettings
 from bwdeploy.tools.executors.settings_file import read_settings
+from bwdeploy.tools.executors.slurm import cancel_noted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.pipeline.jobs import Executor
 
-__all__ = ["local_executor", "open_executor"]
+__all__ = ["cancel_noted", "local_executor", "open_executor"]
 
 
 def open_executor(name: str | None, *, file: Path | None) -> Executor:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bwdeploy.errors import HostError
-from bwdeploy.tools.executors.container_image import found_image
-from bwdeploy.tools.executors.container_run import run_command
+from bwdeploy.tools.executors.container_image import found_image, present_image
+from bwdeploy.tools.executors.container_run import chosen_gpus, run_command
 from bwdeploy.tools.executors.guarded import run_guarded
 from bwdeploy.tools.executors.images import chosen_image
 from bwdeploy.tools.executors.launch import Outcome, last_lines, start_afresh
@@ -19,6 +19,7 @@ from bwdeploy.tools.executors.local import needs_more_nodes, under_mpi
 from bwdeploy.tools.triton_container import removal_command
 
 if TYPE_CHECKING:
+    from bwdeploy.pipeline.jobs import ProgramNeed
     from bwdeploy.tools.executors.launch import Launch, Watch
     from bwdeploy.tools.executors.settings import ContainerSettings
 
@@ -38,12 +39,14 @@ class ContainerLauncher:
     """Variables of this process that jobs get too."""
     kind: Literal["container"] = "container"
 
+    def require(self, need: ProgramNeed) -> None:
+        """See `Launcher.require`; an image that `run` may fetch need not be here."""
+        program, image = self._chosen(need)
+        present_image(program, image, fetch=self._fetches)
+
     def run(self, launch: Launch, watch: Watch) -> Outcome:
         """Run it in a container of its own; see `Launcher.run`."""
-        if launch.nodes > 1:
-            raise needs_more_nodes(launch)
-        program = container_program(self.settings)
-        image = chosen_image(self.image, tensorrt_llm=launch.tensorrt_llm)
+        program, image = self._chosen(launch.need)
         name = container_name()
         command = (
             *run_command(program, self.settings, launch, name=name, passed=self.passed),
@@ -52,12 +55,24 @@ class ContainerLauncher:
         )
         start_afresh(launch)
         client = dict(os.environ)
-        fetch = self.settings.pull == "missing"
-        digest = found_image(program, image, launch, watch, fetch=fetch, environment=client)
+        digest = found_image(program, image, launch, watch, fetch=self._fetches, environment=client)
         cleanup = removal_command(Path(program), name=name)
         status = run_guarded(command, launch, watch, environment=client, cleanup=cleanup)
         _require_started(status, program, launch, image)
         return Outcome(status=status, command=command, image=image, image_digest=digest)
+
+    @property
+    def _fetches(self) -> bool:
+        return self.settings.pull == "missing"
+
+    def _chosen(self, need: ProgramNeed) -> tuple[str, str]:
+        """The container program and the image."""
+        if need.nodes > 1:
+            raise needs_more_nodes(need)
+        program = container_program(self.settings)
+        image = chosen_image(self.image, tensorrt_llm=need.tensorrt_llm)
+        chosen_gpus(self.settings.gpus, need.gpus)
+        return program, image
 
 
 def container_program(settings: ContainerSettings) -> str:

@@ -31,16 +31,29 @@ def found_image(
         HostError: the container program does not answer, or the image cannot be had.
         InterruptedBuild: the user interrupted the download.
     """
-    found = _inspected(program, image)
-    if found.returncode != 0 and fetch and not _program_problem(program, found.stderr):
+    digests = present_image(program, image, fetch=fetch)
+    if digests is None:
         watch.on_progress(Progress(phase=f"pull {image}"))
         pull = (program, "pull", image)
         if run_guarded(pull, launch, watch, environment=environment) != 0:
             raise _not_fetched(program, image, last_lines(launch.log))
-        found = _inspected(program, image)
-    if found.returncode != 0:
-        raise _program_problem(program, found.stderr) or _not_here(program, image)
-    return _digest(found.stdout)
+        digests = present_image(program, image, fetch=False)
+    return _digest(digests or "")
+
+
+def present_image(program: str, image: str, *, fetch: bool) -> str | None:
+    """The registry digests of `image` as the program prints them; None when it is yet to be fetched.
+
+    Raises:
+        HostError: the container program does not answer, or the image is not here and may not be fetched.
+    """
+    found = _inspected(program, image)
+    if found.returncode == 0:
+        return found.stdout
+    problem = _program_problem(program, found.stderr)
+    if problem or not fetch:
+        raise problem or _not_here(program, image)
+    return None
 
 
 def _inspected(program: str, image: str) -> subprocess.CompletedProcess[str]:

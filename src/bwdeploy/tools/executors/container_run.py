@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import resource
 from typing import TYPE_CHECKING, Final
 
 from bwdeploy.errors import HostError
@@ -50,9 +51,10 @@ def run_command(
         *(f"--mount={bind_mount(path, writable=writable)}" for path, writable in mounted(launch)),
         f"--workdir={launch.scratch}",
         f"--shm-size={_SHARED_MEMORY}",
-        "--ulimit=memlock=-1:-1",
-        f"--ulimit=stack={STACK_BYTES}:{STACK_BYTES}",
+        *_limit_options(podman=podman),
         "--cap-drop=ALL",
+        # SELinux would hide the mounts and the GPUs; relabeling the store for one container is no way out.
+        *(("--security-opt=label=disable",) if podman else ()),
         "--security-opt=no-new-privileges",
         *(f"--env={name}={value}" for name, value in environment_inside(launch).items()),
         *(f"--env={name}" for name in passed if name in os.environ),
@@ -104,6 +106,22 @@ def _gpu_options(gpus: tuple[str, ...] | None, *, podman: bool) -> tuple[str, ..
         return ("--gpus=all",)
     # docker reads the value as CSV: the quotes keep the list one field.
     return (f'--gpus="device={",".join(gpus)}"',) if gpus else ()
+
+
+def _limit_options(*, podman: bool) -> tuple[str, ...]:
+    """Locked memory and stack; podman without root fails where it would raise our own."""
+    limits = {"memlock": (resource.RLIMIT_MEMLOCK, -1), "stack": (resource.RLIMIT_STACK, STACK_BYTES)}
+    own = podman and os.getuid() != 0
+    return tuple(
+        f"--ulimit={name}={value}:{value}"
+        for name, (kind, wanted) in limits.items()
+        for value in [_no_more_than(resource.getrlimit(kind)[1], wanted) if own else wanted]
+    )
+
+
+def _no_more_than(hard: int, wanted: int) -> int:
+    """The lower of two limits; -1 stands for none."""
+    return wanted if hard == resource.RLIM_INFINITY else hard if wanted < 0 else min(hard, wanted)
 
 
 def _user_options(user: str, *, podman: bool) -> tuple[str, ...]:

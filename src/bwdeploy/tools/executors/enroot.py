@@ -24,6 +24,7 @@ from bwdeploy.tools.executors.local import needs_more_nodes, under_mpi
 from bwdeploy.tools.triton_container import image_for
 
 if TYPE_CHECKING:
+    from bwdeploy.pipeline.jobs import ProgramNeed
     from bwdeploy.tools.executors.launch import Launch, Watch
     from bwdeploy.tools.executors.settings import ContainerSettings
 
@@ -40,17 +41,13 @@ class EnrootLauncher:
     passed: tuple[str, ...] = ()
     kind: Literal["container"] = "container"
 
+    def require(self, need: ProgramNeed) -> None:
+        """See `Launcher.require`."""
+        self._chosen(need)
+
     def run(self, launch: Launch, watch: Watch) -> Outcome:
         """Run it in a container of its own; see `Launcher.run`."""
-        if launch.nodes > 1:
-            raise needs_more_nodes(launch)
-        if self.settings.network == "none":
-            raise HostError(
-                "enroot cannot cut a job off from the network, and container.network is none",
-                hint="Use docker or podman, or set container.network to auto",
-            )
-        program = _enroot()
-        image = chosen_image(str(self._image_file(launch.tensorrt_llm)), tensorrt_llm=launch.tensorrt_llm)
+        program, image = self._chosen(launch.need)
         name = container_name()
         start_afresh(launch)
         self._create(program, image, name, launch, watch)
@@ -59,6 +56,20 @@ class EnrootLauncher:
             command, launch, watch, environment=_client(), cleanup=_removal_command(program, name)
         )
         return Outcome(status=status, command=command, image=image)
+
+    def _chosen(self, need: ProgramNeed) -> tuple[str, str]:
+        """The path of enroot and that of the image."""
+        if need.nodes > 1:
+            raise needs_more_nodes(need)
+        if self.settings.network == "none":
+            raise HostError(
+                "enroot cannot cut a job off from the network, and container.network is none",
+                hint="Use docker or podman, or set container.network to auto",
+            )
+        program = _enroot()
+        image = chosen_image(str(self._image_file(need.tensorrt_llm)), tensorrt_llm=need.tensorrt_llm)
+        chosen_gpus(self.settings.gpus, need.gpus)
+        return program, image
 
     def _image_file(self, tensorrt_llm: str) -> Path:
         if self.image is not None and Path(self.image).is_file():

@@ -11,14 +11,22 @@ import bwdeploy
 from bwdeploy.tools.executors.container import ContainerLauncher
 from bwdeploy.tools.executors.enroot import EnrootLauncher
 from bwdeploy.tools.executors.local import LocalLauncher
-from bwdeploy.tools.executors.programs import launch_of, run_program
+from bwdeploy.tools.executors.programs import launch_of, program_path, run_program
 from bwdeploy.tools.executors.slurm import SlurmLauncher
 from bwdeploy.tools.executors.worker_jobs import WorkerFiles, WorkerPlace, run_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bwdeploy.pipeline.jobs import Device, JobRequest, Progress, ResultT, ToolResult, ToolRun
+    from bwdeploy.pipeline.jobs import (
+        Device,
+        JobRequest,
+        ProgramNeed,
+        Progress,
+        ResultT,
+        ToolResult,
+        ToolRun,
+    )
     from bwdeploy.tools.executors.launch import Launcher
     from bwdeploy.tools.executors.settings import ExecutorSettings
 
@@ -46,6 +54,10 @@ class JobExecutor:
     ) -> ResultT:
         """Run `request` in a worker process and wait for it; see `Executor.run`."""
         return run_worker(self.workers, request, files=WorkerFiles(log, scratch), on_progress=on_progress)
+
+    def require(self, need: ProgramNeed) -> None:
+        """Tell at once what `run_tool` would refuse; see `Executor.require`."""
+        self.programs.require(need.model_copy(update={"program": program_path(need, self.tools)}))
 
     def run_tool(
         self, tool: ToolRun, *, log: Path, scratch: Path, on_progress: Callable[[Progress], None]

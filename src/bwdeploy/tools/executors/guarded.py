@@ -56,10 +56,11 @@ def run_guarded(
         raise interrupted() from interrupt
 
 
-def interrupted(hint: str = "") -> InterruptedBuild:
-    """The error for Ctrl-C, once nothing runs on."""
+def interrupted(hint: str = "", *, ended: str = "") -> InterruptedBuild:
+    """The error for Ctrl-C; `ended` says what was ended for it elsewhere."""
     return InterruptedBuild(
-        "interrupted", hint=hint or "Run the same command again: finished stages are kept"
+        f"interrupted; {ended}" if ended else "interrupted",
+        hint=hint or "Run the same command again: finished stages are kept",
     )
 
 

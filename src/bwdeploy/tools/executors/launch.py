@@ -11,6 +11,8 @@ import hashlib
 import signal
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from bwdeploy.pipeline.jobs import ProgramNeed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -51,6 +53,17 @@ class Launch(NamedTuple):
     answer: Path | None = None
     """A file that it writes at its end; below `scratch`."""
 
+    @property
+    def need(self) -> ProgramNeed:
+        """What must be there before it can start."""
+        return ProgramNeed(
+            program=self.command[0],
+            tensorrt_llm=self.tensorrt_llm,
+            gpus=self.gpus,
+            nodes=self.nodes,
+            tasks=self.tasks,
+        )
+
 
 class Outcome(NamedTuple):
     """How a command ended."""
@@ -80,6 +93,14 @@ class Launcher(Protocol):
     @property
     def kind(self) -> LauncherKind:
         """The kind of place."""
+        ...
+
+    def require(self, need: ProgramNeed) -> None:
+        """Raise what `run` would raise before it starts a command with this need; nothing is fetched.
+
+        Raises:
+            HostError: the place is not there, or cannot have what the command needs.
+        """
         ...
 
     def run(self, launch: Launch, watch: Watch) -> Outcome:

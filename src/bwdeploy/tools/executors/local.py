@@ -14,9 +14,11 @@ from bwdeploy.tools.executors.guarded import run_guarded
 from bwdeploy.tools.executors.launch import Outcome, start_afresh
 
 if TYPE_CHECKING:
+    from bwdeploy.pipeline.jobs import ProgramNeed
     from bwdeploy.tools.executors.launch import Launch, Watch
 
 _DISTRIBUTION = "tensorrt_llm"
+_MPIRUN = "mpirun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,13 @@ class LocalLauncher:
 
     kind: Literal["local"] = "local"
 
+    def require(self, need: ProgramNeed) -> None:
+        """See `Launcher.require`."""
+        _found(need)
+
     def run(self, launch: Launch, watch: Watch) -> Outcome:
         """Run it as a child of this process; see `Launcher.run`."""
-        if launch.nodes > 1:
-            raise needs_more_nodes(launch)
-        program = found_program(launch.command[0], tensorrt_llm=launch.tensorrt_llm)
-        command = under_mpi((program, *launch.command[1:]), tasks=launch.tasks)
-        if launch.tasks > 1:
-            found_program(command[0], tensorrt_llm="")
+        command = under_mpi((_found(launch.need), *launch.command[1:]), tasks=launch.tasks)
         start_afresh(launch)
         status = run_guarded(command, launch, watch, environment={**os.environ, **launch.environment})
         return Outcome(status=status, command=command)
@@ -56,17 +57,27 @@ def found_program(program: str, *, tensorrt_llm: str) -> str:
     return path
 
 
-def needs_more_nodes(launch: Launch) -> HostError:
+def needs_more_nodes(need: ProgramNeed) -> HostError:
     """The error for a command that spans machines."""
     return HostError(
-        f"{launch.command[0]} needs {launch.nodes} nodes, and this executor has one",
+        f"{need.program} needs {need.nodes} nodes, and this executor has one",
         hint="Run it on a cluster: --executor slurm",
     )
 
 
 def under_mpi(command: tuple[str, ...], *, tasks: int) -> tuple[str, ...]:
     """The command as one MPI world of `tasks` processes on one machine."""
-    return ("mpirun", "-n", str(tasks), *command) if tasks > 1 else command
+    return (_MPIRUN, "-n", str(tasks), *command) if tasks > 1 else command
+
+
+def _found(need: ProgramNeed) -> str:
+    """The path of the program here."""
+    if need.nodes > 1:
+        raise needs_more_nodes(need)
+    path = found_program(need.program, tensorrt_llm=need.tensorrt_llm)
+    if need.tasks > 1:
+        found_program(_MPIRUN, tensorrt_llm="")
+    return path
 
 
 def _missing_hint(tensorrt_llm: str) -> str:

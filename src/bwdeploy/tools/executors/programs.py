@@ -18,12 +18,13 @@ from bwdeploy.tools.executors.launch import (
     last_lines,
     log_tail,
 )
+from bwdeploy.tools.executors.log_progress import LogProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from bwdeploy.pipeline.jobs import ToolRun
+    from bwdeploy.pipeline.jobs import ProgramNeed, ToolRun
     from bwdeploy.tools.executors.launch import Launcher, Outcome
 
 _OUT_OF_MEMORY_HINT = (
@@ -40,9 +41,10 @@ def run_program(
     on_progress: Callable[[Progress], None],
 ) -> ToolResult:
     """Run `tool` as `launch` says and wait for it; see `Executor.run_tool`."""
-    on_progress(Progress(phase=tool.program))
+    shown = LogProgress(launch.log, on_progress)
+    shown.tell(Progress(phase=_name(tool), detail=f"log: {launch.log}"))
     began = time.monotonic()
-    outcome = launcher.run(launch, Watch(on_progress))
+    outcome = launcher.run(launch, Watch(shown.tell, shown.look))
     if outcome.status != 0:
         raise _failure(tool, outcome, launch.log)
     return ToolResult(
@@ -57,7 +59,7 @@ def run_program(
 def launch_of(tool: ToolRun, *, paths: Mapping[str, str], log: Path, scratch: Path) -> Launch:
     """The launch of a program; `paths` says where programs lie that are not on PATH there."""
     return Launch(
-        command=(paths.get(tool.program, tool.program), *tool.arguments),
+        command=(program_path(tool, paths), *tool.arguments),
         scratch=scratch,
         log=log,
         identity=identity_of(tool.model_dump_json()),
@@ -71,7 +73,19 @@ def launch_of(tool: ToolRun, *, paths: Mapping[str, str], log: Path, scratch: Pa
     )
 
 
+def program_path(need: ProgramNeed, paths: Mapping[str, str]) -> str:
+    """What to call the program where it runs: its path, or its name when it is on PATH there."""
+    return paths.get(need.program, need.program)
+
+
+def _name(tool: ToolRun) -> str:
+    """What people call it: a script by its own name, not by that of its interpreter."""
+    is_script = bool(tool.arguments) and tool.arguments[0].endswith(".py")
+    return tool.arguments[0].rpartition("/")[2] if is_script else tool.program
+
+
 def _failure(tool: ToolRun, outcome: Outcome, log: Path) -> ToolError:
     killed = killed_by(outcome.status) is signal.SIGKILL
     hint = outcome.hint or hint_for_log(log_tail(log)) or (_OUT_OF_MEMORY_HINT if killed else _PLAIN_HINT)
-    return ToolError(f"{tool.program} {end_of(outcome)}", hint=hint, log=log, last_lines=last_lines(log))
+    hint = hint[:1].upper() + hint[1:]
+    return ToolError(f"{_name(tool)} {end_of(outcome)}", hint=hint, log=log, last_lines=last_lines(log))

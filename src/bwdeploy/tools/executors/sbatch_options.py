@@ -1,7 +1,8 @@
 """The options of sbatch that a site may add, each checked by name and kind of value.
 
 What bwdeploy sets itself (name, files, environment, script) is not among them, nor what would make one
-submission several jobs. Names follow `sbatch --help` of Slurm 24.05.
+submission several jobs. Names and kinds as in src/common/slurm_opt.c of Slurm 21.08 to 26.05 (each branch was
+read); an option that a cluster's own version lacks is refused by its sbatch.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ from bwdeploy.recipe.words import nearest
 
 _WITH_VALUE = frozenset(
     {
-        "bb", "begin", "cluster-constraint", "clusters", "comment", "constraint", "core-spec",
-        "cores-per-socket", "cpu-freq", "cpus-per-gpu", "cpus-per-task", "deadline", "delay-boot",
-        "dependency", "distribution", "exclude", "extra", "gpu-bind", "gpu-freq", "gpus", "gpus-per-socket",
-        "gpus-per-task", "gres", "gres-flags", "hint", "licenses", "mail-type", "mail-user", "mcs-label",
-        "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice", "nodefile", "nodelist",
-        "power", "prefer", "priority", "profile", "propagate", "qos", "reservation", "segment", "signal",
-        "sockets-per-node", "switches", "thread-spec", "threads-per-core", "time-min", "tmp", "tres-per-task",
-        "wckey",
+        "acctg-freq", "batch", "bb", "bbf", "begin", "cluster-constraint", "clusters", "comment",
+        "constraint", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu", "cpus-per-task",
+        "deadline", "delay-boot", "dependency", "distribution", "exclude", "extra", "extra-node-info",
+        "gpu-bind", "gpu-freq", "gpus", "gpus-per-socket", "gpus-per-task", "gres", "gres-flags", "hint",
+        "kill-on-invalid-dep", "licenses", "mail-type", "mail-user", "mcs-label", "mem", "mem-bind",
+        "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nodefile", "nodelist", "ntasks-per-core",
+        "ntasks-per-gpu", "ntasks-per-socket", "power", "prefer", "priority", "profile", "qos", "reservation",
+        "resources", "segment", "signal", "sockets-per-node", "switches", "thread-spec", "threads-per-core",
+        "time-min", "tmp", "tres-bind", "tres-per-task", "wait-all-nodes", "wckey",
     }
 )  # fmt: skip
 _WITHOUT_VALUE = frozenset(
-    {"contiguous", "no-requeue", "overcommit", "oversubscribe", "reboot", "requeue", "spread-job",
-     "use-min-nodes"}
+    {"consolidate-segments", "contiguous", "hold", "overcommit", "oversubscribe", "reboot", "spread-job",
+     "spread-segments", "stepmgr", "use-min-nodes"}
 )  # fmt: skip
-_EITHER = frozenset({"exclusive", "no-kill"})
+_EITHER = frozenset({"exclusive", "nice", "no-kill", "oom-kill-step", "propagate", "resv-ports"})
 _KEYS = {
     "account": "slurm.account",
     "partition": "slurm.partition",
@@ -37,8 +39,9 @@ _KEYS = {
 }
 _OURS = frozenset(
     {
-        "array", "chdir", "error", "export", "export-file", "get-user-env", "input", "job-name", "nodes",
-        "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "quiet", "test-only", "wait", "wrap",
+        "array", "chdir", "error", "export", "export-file", "get-user-env", "input", "job-name",
+        "no-requeue", "nodes", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "quiet",
+        "requeue", "tasks-per-node", "test-only", "wait", "wrap",
     }
 )  # fmt: skip
 

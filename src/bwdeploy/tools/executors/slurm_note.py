@@ -21,6 +21,8 @@ class RunningJob(NamedTuple):
     """The job's unique name; written before the job exists."""
     job: Job | None = None
     """None when we died before Slurm gave it a number."""
+    clusters: str = ""
+    """Where it was to run, as for --clusters; empty where sbatch was told none."""
 
 
 def read_note(scratch: Path) -> RunningJob | None:
@@ -28,7 +30,7 @@ def read_note(scratch: Path) -> RunningJob | None:
     try:
         data = json.loads((scratch / RUNNING_JOB).read_text(encoding="utf-8"))
         job = Job(str(data["job"]), str(data["cluster"])) if data["job"] else None
-        return RunningJob(str(data["request"]), str(data["name"]), job)
+        return RunningJob(str(data["request"]), str(data["name"]), job, str(data["clusters"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -38,7 +40,7 @@ def write_note(scratch: Path, note: RunningJob) -> None:
     job = note.job or Job("")
     text = json.dumps(
         {"executor": "slurm", "request": note.identity, "name": note.name, "job": job.id,
-         "cluster": job.cluster}
+         "cluster": job.cluster, "clusters": note.clusters}
     )  # fmt: skip
     with tempfile.NamedTemporaryFile("w", dir=scratch, prefix=f".{RUNNING_JOB}.", delete=False) as file:
         file.write(text)

@@ -57,15 +57,18 @@ class SlurmRun:
         note = read_note(self._launch.scratch)
         if note is None:
             return None
-        job = note.job or slurm_client.job_called(note.name)
+        job = note.job or slurm_client.job_called(note.name, clusters=note.clusters)
         if job is None:
             return None
         if note.identity != self._launch.identity:
-            slurm_client.cancel(job)
+            slurm_client.cancel(slurm_client.cancel_words(job))
             return None
         state = slurm_client.queue_state(job)
         dead = state is not None and not state.state and self._status() is None
-        return None if dead else job
+        if dead:
+            return None
+        self._watch.on_progress(Progress(phase=f"Slurm job {job.id} of an earlier run is taken up"))
+        return job
 
     def prepared(self, environment: dict[str, str]) -> str:
         """Write the script; its path as the job's directory knows it."""
@@ -161,7 +164,8 @@ class SlurmRun:
 
 
 def _no_answer(job: Job, patience_s: float) -> HostError:
+    ending = " ".join(slurm_client.cancel_words(job))
     return HostError(
         f"Slurm has not answered for {patience_s:g} s; its job {job.id} may go on",
-        hint=f"Run the same command again to take it up, or end it with: scancel {job.id}",
+        hint=f"Run the same command again to take it up, or end it with: {ending}",
     )

@@ -23,31 +23,36 @@ if TYPE_CHECKING:
     from bwdeploy.tools.executors.settings import SlurmSettings
 
 AUTOMATIC_IMAGE: Final = "auto"
-_EXPORTED: Final = (
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV",
-    "CUDA_HOME", "HF_HOME", "HF_HUB_OFFLINE", "MODULEPATH", "TMPDIR",
-)  # fmt: skip
+_CPUS: Final = "cpus-per-task"
+_EXPORTED: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HF_HUB_OFFLINE")
 """Variables that a job gets from here, and no others: a cluster keeps the environment of every job."""
+_EXPORTED_OUTSIDE: Final = ("PYTHONPATH", "VIRTUAL_ENV", "CUDA_HOME", "HF_HOME", "MODULEPATH", "TMPDIR")
+"""More for jobs outside containers: directories that a container lacks (pyxis hands on all it finds)."""
 
 
-def image_of(settings: SlurmSettings, launch: Launch) -> str | None:
+def image_of(settings: SlurmSettings, *, tensorrt_llm: str) -> str | None:
     """The container image of a job as pyxis reads it, or None for no container.
 
     Raises:
         HostError: it is known to carry another TensorRT-LLM, or none is known to carry this one.
     """
-    if settings.container_image is None or not launch.tensorrt_llm:
+    if settings.container_image is None or not tensorrt_llm:
         return None
     if settings.container_image == AUTOMATIC_IMAGE:
-        return enroot_reference(image_for(launch.tensorrt_llm))
-    return enroot_reference(chosen_image(settings.container_image, tensorrt_llm=launch.tensorrt_llm))
+        return enroot_reference(image_for(tensorrt_llm))
+    return enroot_reference(chosen_image(settings.container_image, tensorrt_llm=tensorrt_llm))
+
+
+def exported_names(present: Mapping[str, str], passed: Iterable[str], *, contained: bool) -> tuple[str, ...]:
+    """The variables of `present` that a job gets, those in `passed` with them."""
+    names = (*_EXPORTED, *(() if contained else _EXPORTED_OUTSIDE), *passed)
+    return tuple(name for name in dict.fromkeys(names) if name in present)
 
 
 def submit_words(
-    settings: SlurmSettings, launch: Launch, *, name: str, present: Mapping[str, str], passed: Iterable[str]
+    settings: SlurmSettings, launch: Launch, *, name: str, exported: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The options of sbatch; `present` is the environment that variables are taken from."""
-    exported = [variable for variable in dict.fromkeys((*_EXPORTED, *passed)) if variable in present]
+    """The options of sbatch; `exported` names the variables that the job gets from here."""
     named = {
         "partition": settings.partition,
         "account": settings.account,
@@ -69,11 +74,13 @@ def srun_words(settings: SlurmSettings, launch: Launch, *, image: str | None) ->
     Raises:
         HostError: a path cannot be mounted.
     """
+    cpus = settings.options.get(_CPUS)  # srun of Slurm 22.05 to 24.05 does not take this over from sbatch
     return (
         "srun",
         "--export=ALL",  # else srun would repeat the choice of sbatch and drop what the script sets
         "--kill-on-bad-exit=1",
         *_tasks(launch),
+        *((f"--{_CPUS}={cpus}",) if cpus else ()),
         *((f"--mpi={settings.mpi}",) if launch.tasks > 1 else ()),
         *(_container_words(launch, image) if image else ()),
         *launch.command,

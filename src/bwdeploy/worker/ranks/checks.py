@@ -170,8 +170,9 @@ def _check_quantization(ranks: RankFiles) -> Iterator[AuditFinding]:
         return
     excluded = section.get("exclude_modules") or []
     modules = linear_modules(ranks.cut)
+    known = {tensor.name.rpartition(".")[0] for tensor in ranks.expected(0)}
     for pattern in excluded:
-        if ".layers." in pattern and not any(fnmatchcase(module, pattern) for module in modules):
+        if ".layers." in pattern and not any(fnmatchcase(module, pattern) for module in known):
             message = f"exclude_modules names {pattern!r}, which matches no layer of a stage"
             yield finding("rank-exclusion-matches-nothing", message)
     for stage in range(ranks.cut.pp):

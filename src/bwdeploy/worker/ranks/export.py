@@ -26,7 +26,7 @@ from bwdeploy.worker.ranks.quantization import (
     describe_quantization,
     refuse_algorithms,
 )
-from bwdeploy.worker.ranks.refusals import refuse_model
+from bwdeploy.worker.ranks.refusals import refuse_lost_parts, refuse_model
 from bwdeploy.worker.ranks.source import SourceModel, engine_config, read_source
 from bwdeploy.worker.ranks.tensors import ALGORITHMS, HEAD, storage_of
 
@@ -104,7 +104,9 @@ def export_ranks(model: Any, plan: ExportPlan) -> tuple[int, RankQuantization]: 
     raw: dict[str, Any] = {}
     tensors = 0
     for raw, weights in _cut(model, plan):
-        refuse_algorithms(_claimed(raw["quantization"]))
+        claimed = _claimed(raw["quantization"])
+        refuse_algorithms(claimed)
+        refuse_lost_parts(plan.model, claimed)
         kv_cache = kv_cache or raw["quantization"].get("kv_cache_quant_algo")
         stages[raw["rank"] // plan.tp] |= _algorithms(weights)
         tensors += len(weights)
@@ -140,7 +142,8 @@ def _cut(model: Any, plan: ExportPlan) -> Iterator[tuple[dict[str, Any], dict[st
             for config, weights, _ in export.torch_to_tensorrt_llm_checkpoint(
                 model, decoder, torch.bfloat16, plan.tp, plan.pp
             ):
-                yield config, weights
+                # TensorRT-LLM holds single scales with one dimension, ModelOpt those of NVFP4 with none.
+                yield config, {name: torch.atleast_1d(one) for name, one in weights.items()}
     except _FAILURES as error:
         raise ToolError(
             f"ModelOpt cannot cut this model for engines: {type(error).__name__}: {error}.",

@@ -52,8 +52,8 @@ def describe_quantization(
     excluded = _excluded(layers)
     if algorithm == PER_CHANNEL:
         _refuse_half_blocks(excluded)
-        # Without a list of its own, TensorRT-LLM keeps the last norm as it is; with one, it must be named.
-        excluded.append("*ln_f")
+        # Norms of this kind give FP8 rows. Without a list, TensorRT-LLM leaves out the last one by itself.
+        excluded += [*_norms_before(excluded), "*ln_f"]
     section = _words(algorithm) | {"kv_cache_quant_algo": kv_cache, "exclude_modules": [*excluded, "lm_head"]}
     return RankQuantization(section, None)
 
@@ -104,6 +104,13 @@ def _excluded(layers: Mapping[str, str | None]) -> list[str]:
         if algorithm is None and pattern not in patterns:
             patterns.append(pattern)
     return patterns
+
+
+def _norms_before(excluded: Sequence[str]) -> list[str]:
+    """The norm of each excluded block, which must not give it FP8 rows."""
+    norms = {"attention*": "input_layernorm", "mlp*": "post_layernorm"}
+    blocks = (pattern.rpartition(".") for pattern in excluded)
+    return [f"{layer}.{norms[block]}" for layer, _, block in blocks if block in norms]
 
 
 def _refuse_half_blocks(excluded: list[str]) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.facts.formats import format_table
-from bwdeploy.facts.rank_export import NVFP4_BLOCK, mixing_problem, rank_export, size_conflicts
+from bwdeploy.facts.rank_export import (
+    NVFP4_BLOCK,
+    lost_part_problem,
+    mixing_problem,
+    rank_export,
+    size_conflicts,
+)
+from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +48,18 @@ def refuse_quantization(request: QuantizePtq, model: SourceModel) -> None:
     _raise(
         [*_format_problems(words), *_model_problems(model, tp=request.tp, pp=request.pp, block=block)],
     )
+    refuse_lost_parts(model, {table[word].quant_algo for word in words.values()})
+
+
+def refuse_lost_parts(model: SourceModel, algorithms: set[str]) -> None:
+    """Refuse algorithms whose engine would leave out a part of the model.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    lost = lost_part_problem(model.architecture, algorithms)
+    if lost:
+        raise recipe_error("quantize", lost, hint="Use fp8, or engine.backend: pytorch.")
 
 
 def _formats(request: QuantizePtq) -> Iterator[tuple[str, str]]:
