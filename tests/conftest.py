@@ -1,10 +1,15 @@
-"""What costs too much to make for each module."""
+"""What costs too much to make for each module, and no network: retries of a hub would take half a minute."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 from tests.test_engine_build import ENGINE, Place
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported, so here and not later
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture(scope="session")
