@@ -312,3 +312,8 @@ class Recipe(Section):
     expect: dict[Name, Expectation] = Field(
         default={}, description="Published or measured figures by name; `estimate` shows them beside its own."
     )
+
+    @property
+    def builds_engine(self) -> bool:
+        """Whether trtllm-build makes what is served: the runtime reference serves the checkpoint itself."""
+        return self.engine.backend == "tensorrt" and self.serve.runtime == "tensorrt_llm"

@@ -67,7 +67,7 @@ def open_deployment(directory: Path) -> Deployment:
     recipe = _recipe(directory)
     if recipe.serve.server == "trtllm-serve":
         raise _for_trtllm_serve(directory, recipe)
-    has_engine = recipe.engine.backend == "tensorrt" and recipe.serve.runtime == "tensorrt_llm"
+    has_engine = recipe.builds_engine
     deployment = Deployment(
         directory=directory,
         name=recipe.name,

@@ -7,6 +7,7 @@ it is the engine itself, see `engine_build`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path  # noqa: TC003 - part of the public signatures
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ import yaml
 from bwdeploy.errors import ToolError
 from bwdeploy.facts.speculation import speculative_config
 from bwdeploy.pipeline.stage import Step
-from bwdeploy.stages.engine_build import ENGINE, builds_engine, engine_step, run_build, verify_engine
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from bwdeploy.pipeline.host import Host
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
 LLM_ARGS = "llm_args.yaml"
+ENGINE = "engine"
+"""Directory of the artifact that holds an engine."""
 
 
 class EngineStage:
@@ -35,7 +39,7 @@ class EngineStage:
         """See `Stage.plan_step`."""
         del host  # arguments and engines are made for the machine that will serve, not this one
         if recipe.engine.backend == "tensorrt":
-            return engine_step(recipe) if builds_engine(recipe) else None
+            return _engine_build().engine_step(recipe) if recipe.builds_engine else None
         version = recipe.engine.tensorrt_llm
         return Step(
             params={"tensorrt_llm": version, "llm_args": llm_args(recipe)},
@@ -45,14 +49,14 @@ class EngineStage:
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
         if "llm_args" not in work.step.params:
-            run_build(work)
+            _engine_build().run_build(work)
             return
         (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(work.step.params["llm_args"])))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
         if (out / ENGINE).is_dir():
-            verify_engine(out)
+            _engine_build().verify_engine(out)
             return
         with (out / LLM_ARGS).open() as file:
             written = yaml.safe_load(file)
@@ -61,6 +65,11 @@ class EngineStage:
 
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`; arguments and engines have no limits."""
+
+
+def _engine_build() -> ModuleType:
+    """Loaded for engines only: every plan of the other backend would pay for it."""
+    return import_module("bwdeploy.stages.engine_build")
 
 
 def llm_args(recipe: Recipe) -> dict[str, Any]:

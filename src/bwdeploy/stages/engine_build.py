@@ -25,20 +25,15 @@ from bwdeploy.errors import HostError, ToolError
 from bwdeploy.pipeline.jobs import ProgramNeed, ToolRun
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.recipe.schema import Engine, Layout
+from bwdeploy.stages.engine import ENGINE
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
-ENGINE = "engine"
 RESULT = "build.json"
 _NOT_BUILT_IN = {"backend", "converter", "llm_args"}
 """Of the section `engine`: what trtllm-build does not see."""
-
-
-def builds_engine(recipe: Recipe) -> bool:
-    """Whether the build makes an engine: the runtime reference serves the checkpoint itself."""
-    return recipe.engine.backend == "tensorrt" and recipe.serve.runtime == "tensorrt_llm"
 
 
 def engine_step(recipe: Recipe) -> Step:

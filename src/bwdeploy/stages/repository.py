@@ -6,6 +6,7 @@ an engine. For versions that no Triton image carries, the configuration of trtll
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,8 @@ import bwdeploy_runtime
 from bwdeploy.engines.drafts import engine_with_drafts, serve_with_drafts
 from bwdeploy.errors import ToolError
 from bwdeploy.facts.triton_templates import engine_models
-from bwdeploy.pipeline.jobs import JoinRanks
 from bwdeploy.pipeline.stage import Step
-from bwdeploy.recipe.schema import Engine, Layout, Serve
-from bwdeploy.serving.engine_repository import EngineRepositoryInputs, write_engine_repository
-from bwdeploy.serving.launch_line import launch_words, write_launch_script
-from bwdeploy.serving.repository import RepositoryInputs, write_repository
-from bwdeploy.serving.trtllm_serve import CONFIG, LAUNCH, TrtllmServeInputs, write_trtllm_serve
 from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage
-from bwdeploy.stages.engine import LLM_ARGS
-from bwdeploy.stages.engine_build import ENGINE, builds_engine, logits_dtype
-from bwdeploy.tools.triton_ranks import EngineLaunch
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
@@ -33,6 +25,8 @@ if TYPE_CHECKING:
 
 _RUNTIME = Path(bwdeploy_runtime.__file__).parent
 _ENGINE_MODELS = Path(bwdeploy_engine_models.__file__).parent
+_TRTLLM_SERVE = "config.yaml"
+"""The one file that every output for trtllm-serve has."""
 _NOT_SERVED = {"prompts"}
 """Of the section `serve`: what only the smoke test reads."""
 
@@ -52,7 +46,7 @@ class RepositoryStage:
             "engine": engine_with_drafts(recipe).model_dump(mode="json", exclude={"llm_args"}),
             "trust_remote_code": recipe.model.trust_remote_code,
         }
-        if builds_engine(recipe):
+        if recipe.builds_engine:
             return _engine_step(recipe, params)
         if recipe.serve.server == "trtllm-serve":
             return _trtllm_serve_step(recipe, params)
@@ -67,13 +61,15 @@ class RepositoryStage:
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
-        _WRITES[work.step.params["writes"]](work)
+        # Only here: protobuf and the writers would cost every plan a tenth of its time.
+        writers = import_module("bwdeploy.stages.repository_files").WRITERS
+        writers[work.step.params["writes"]](work)
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
         configs = {path.parent.name for path in out.glob("*/config.pbtxt")}
         whole = (
-            (out / CONFIG).is_file()
+            (out / _TRTLLM_SERVE).is_file()
             or configs == set(engine_models())
             or (len(configs) == 1 and any(out.glob("*/1/model.py")))
         )
@@ -104,76 +100,3 @@ def _trtllm_serve_step(recipe: Recipe, params: dict[str, Any]) -> Step:
 
 def _layout(recipe: Recipe) -> dict[str, Any]:
     return recipe.layout.model_dump(mode="json", exclude={"auto"})
-
-
-def _write_llm(work: Work) -> None:
-    params = work.step.params
-    _write_model(work, work.inputs[params["checkpoint"]], llm_args=work.inputs["engine"] / LLM_ARGS)
-
-
-def _write_joined(work: Work) -> None:
-    """The reference runtime on the checkpoint of an engine: its ranks are put together again."""
-    joined = work.scratch / "joined"
-    joined.mkdir(exist_ok=True)
-    work.run(JoinRanks(checkpoint=work.inputs["quantize"], source=work.inputs["source"], out=joined))
-    _write_model(work, joined, llm_args=None)
-
-
-def _write_model(work: Work, checkpoint: Path, *, llm_args: Path | None) -> None:
-    params = work.step.params
-    write_repository(
-        work.out,
-        RepositoryInputs(
-            serve=Serve.model_validate(params["serve"]),
-            engine=Engine.model_validate(params["engine"]),
-            checkpoint=checkpoint,
-            llm_args=llm_args,
-            trust_remote_code=params["trust_remote_code"],
-        ),
-    )
-
-
-def _write_engine(work: Work) -> None:
-    params, engines = work.step.params, work.inputs["engine"] / ENGINE
-    engine, layout = Engine.model_validate(params["engine"]), Layout.model_validate(params["layout"])
-    serve = Serve.model_validate(params["serve"])
-    write_engine_repository(
-        work.out,
-        EngineRepositoryInputs(
-            serve=serve,
-            engine=engine,
-            layout=layout,
-            tokenizer=work.inputs["source"],
-            engines=engines,
-            logits_dtype=logits_dtype(work.inputs["quantize"], engine),
-        ),
-    )
-    launch = EngineLaunch(
-        version=engine.tensorrt_llm, world_size=layout.tp * layout.pp, mode=serve.launch_mode
-    )
-    words = launch_words(params["name"], repository=".", engine=launch, layout=layout)
-    write_launch_script(work.out / LAUNCH, words)
-
-
-def _write_trtllm_serve(work: Work) -> None:
-    params = work.step.params
-    write_trtllm_serve(
-        work.out,
-        TrtllmServeInputs(
-            serve=Serve.model_validate(params["serve"]),
-            engine=Engine.model_validate(params["engine"]),
-            layout=Layout.model_validate(params["layout"]),
-            checkpoint=work.inputs[params["checkpoint"]],
-            llm_args=work.inputs["engine"] / LLM_ARGS,
-            trust_remote_code=params["trust_remote_code"],
-        ),
-    )
-
-
-_WRITES = {
-    "llm": _write_llm,
-    "joined": _write_joined,
-    "engine": _write_engine,
-    "trtllm-serve": _write_trtllm_serve,
-}
-"""What serves the build → who writes it."""

@@ -31,8 +31,7 @@ _WITHOUT_SPAWNING = ("participant_ids", "speculative_decoding_fast_logits")
 
 def serves_engine(recipe: Recipe) -> bool:
     """Whether Triton runs an engine."""
-    serve = recipe.serve
-    return recipe.engine.backend == "tensorrt" and (serve.runtime, serve.server) == ("tensorrt_llm", "triton")
+    return recipe.builds_engine and recipe.serve.server == "triton"
 
 
 def given(subject: Subject) -> dict[str, object]:

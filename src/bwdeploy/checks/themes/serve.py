@@ -25,12 +25,8 @@ _OF_TRITON: tuple[str, ...] = (
 _OF_ENGINES: tuple[str, ...] = ("launch_mode",)
 
 
-def _loads_engine(recipe: Recipe) -> bool:
-    return recipe.engine.backend == "tensorrt" and recipe.serve.runtime == "tensorrt_llm"
-
-
 def _is_our_model(recipe: Recipe) -> bool:
-    return recipe.serve.server == "triton" and not _loads_engine(recipe)
+    return recipe.serve.server == "triton" and not recipe.builds_engine
 
 
 def _no_image(subject: Subject) -> Iterator[Problem]:
@@ -62,7 +58,7 @@ def _server_backend(subject: Subject) -> Iterator[Problem]:
 
 def _orchestrator_nodes(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
-    if _loads_engine(recipe) and recipe.serve.launch_mode == "orchestrator" and recipe.layout.nodes > 1:
+    if recipe.builds_engine and recipe.serve.launch_mode == "orchestrator" and recipe.layout.nodes > 1:
         message = (
             f"an orchestrator starts its workers on its own machine, and the layout has {recipe.layout.nodes}"
         )
@@ -73,7 +69,7 @@ def _without_effect(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
     if recipe.serve.server == "trtllm-serve":
         ignored, who = (*_OF_OUR_MODEL, *_OF_TRITON, *_OF_ENGINES), "trtllm-serve has"
-    elif _loads_engine(recipe):
+    elif recipe.builds_engine:
         ignored, who = _OF_OUR_MODEL, "the models that serve an engine have"
     else:
         ignored, who = _OF_ENGINES, "a model without an engine has"
