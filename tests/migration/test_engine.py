@@ -112,6 +112,9 @@ def test_drafting_of_engines(tmp_path: Path, model: Path, *, mode: int, kept: bo
     place = "build_config.speculative_decoding_mode"
     found = migrate_path(engine, Wanted(model=str(model)))
     flags = found.recipe["engine"]["build_flags"]
+    without = migrate_path(write_engine(tmp_path / "plain"), Wanted(model=str(model)))
+    # trtllm-build had added the drafted tokens to what was asked for.
+    assert found.recipe["engine"]["max_seq_len"] == without.recipe["engine"]["max_seq_len"] - 5
     assert ("speculative_decoding_mode" in flags, "max_draft_len" in flags) == (kept, kept)
     assert {place, "build_config.max_draft_len"} - notes_of(found, "lost").keys() == (
         {place, "build_config.max_draft_len"} if kept else set()

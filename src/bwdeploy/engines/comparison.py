@@ -79,7 +79,11 @@ def _compared(found: EngineDirectory, expected: ExpectedEngine) -> Iterator[tupl
     flags = {aliases().get(name, name): value for name, value in expected.build_flags.items()}
     yield "max_batch_size", found.max_batch_size, expected.max_batch_size
     yield "max_num_tokens", found.max_num_tokens, _tokens(expected, flags)
-    yield "max_seq_len", found.max_seq_len, expected.max_seq_len + _room_for_drafts(found, flags)
+    yield (
+        "max_seq_len",
+        found.max_seq_len,
+        expected.max_seq_len + room_for_drafts(found, mode=flags.get(_MODE), drafted=_drafted(flags)),
+    )
     yield "max_beam_width", found.max_beam_width, flags.get("max_beam_width", 1)
     yield "max_draft_len", found.max_draft_len, flags.get("max_draft_len", 0)
     yield (
@@ -101,10 +105,10 @@ def _tokens(expected: ExpectedEngine, flags: dict[str, Any]) -> int:
     return max(bounded, expected.max_batch_size * (_drafted(flags) + 1))
 
 
-def _room_for_drafts(found: EngineDirectory, flags: dict[str, Any]) -> int:
-    """What builder.py adds to a sequence, so that the answer stays as long as was asked for."""
-    layers = found.pretrained_config.get("num_eagle_layers") if flags.get(_MODE) == "eagle" else 0
-    return (_drafted(flags) + (layers if isinstance(layers, int) else 0)) if flags.get(_MODE) else 0
+def room_for_drafts(found: EngineDirectory, *, mode: str | None, drafted: int) -> int:
+    """Tokens that builder.py adds to max_seq_len, so that the answer stays as long as was asked for."""
+    layers = found.pretrained_config.get("num_eagle_layers") if mode == "eagle" else 0
+    return drafted + (layers if isinstance(layers, int) else 0) if mode else 0
 
 
 def _drafted(flags: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.engines.checkpoint import is_engine
+from bwdeploy.engines.comparison import room_for_drafts
 from bwdeploy.engines.directory import EngineDirectory, read_engine
 from bwdeploy.engines.document import EngineError
 from bwdeploy.facts.build_flags import BuildFlag, build_flags, former_flags
@@ -99,6 +100,9 @@ def engine_deployment(path: Path) -> EngineDeployment:
 
 def _settings(found: EngineDirectory) -> Iterator[Setting]:
     sizes = {name: found.build_config.get(name) for name in _BUILD_KEYS}
+    if found.speculative_mode != "none" and found.max_seq_len is not None:
+        added = room_for_drafts(found, mode=found.speculative_mode, drafted=found.max_draft_len)
+        sizes["max_seq_len"] = found.max_seq_len - added
     for key, option in _BUILD_KEYS.items():
         value = _build_value(found, option, sizes[key])
         if value is not None:
