@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.test_engine_build import ENGINE, Place
+from tests.engine_place import ENGINE, make_engine_place
+from tests.place import Place
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported, so here and not later
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 @pytest.fixture(scope="session")
 def engine_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A place whose recipe is built as an engine into `engine`; its store holds every stage."""
-    place = Place(tmp_path_factory.mktemp("engines"))
+    place = make_engine_place(tmp_path_factory.mktemp("engines"))
     answer, _ = place.run("build", "recipe.yaml", "--set", ENGINE, "-o", "engine")
     assert {stage["status"] for stage in answer["stages"]} == {"built"}
     return place

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.place import Place
 from tests.worker.tiny_llama import make_tiny_llama
 
 RECIPE = """\
@@ -31,32 +30,10 @@ serve: {runtime: reference, model_name: tiny}
 """
 
 
-class Place:
-    """A directory with a recipe, its model and a cache of its own."""
-
-    def __init__(self, root: Path, model: Path) -> None:
-        self.root = root
-        (root / "recipe.yaml").write_text(RECIPE)
-        (root / "model").symlink_to(model)
-        self.environment = os.environ | {"BWDEPLOY_CACHE": str(root / "cache")}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "bwdeploy", *arguments],
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, code: int = 0) -> tuple[Any, str]:
-        """The JSON answer and stderr of a verb that ends with `code`."""
-        with self.start(*arguments, "--json") as process:
-            stdout, stderr = process.communicate(timeout=240)
-        assert process.returncode == code, stderr
-        assert "Traceback" not in stderr
-        return json.loads(stdout), stderr
+def place_in(root: Path, model: Path) -> Place:
+    """A place with the recipe and a link to the model."""
+    (root / "model").symlink_to(model)
+    return Place(root, RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Place:
     """A place whose recipe is built into `out`."""
-    place = Place(tmp_path_factory.mktemp("built"), model)
+    place = place_in(tmp_path_factory.mktemp("built"), model)
     answer, _ = place.run("build", "recipe.yaml", "-o", "out")
     assert answer["ok"] is True
     assert {stage["status"] for stage in answer["stages"]} == {"built"}
@@ -169,7 +146,7 @@ def test_exported_checkpoint_can_be_the_source_of_a_prequantized_recipe(built: P
 
 
 def test_build_killed_while_quantizing_resumes_there(tmp_path: Path, model: Path) -> None:
-    place = Place(tmp_path, model)
+    place = place_in(tmp_path, model)
     with place.start("build", "recipe.yaml", "-o", "out") as killed:
         assert killed.stderr is not None
         for line in killed.stderr:
@@ -186,7 +163,7 @@ def test_build_killed_while_quantizing_resumes_there(tmp_path: Path, model: Path
 
 
 def test_two_builds_at_once_both_succeed_and_do_the_work_once(tmp_path: Path, model: Path) -> None:
-    place = Place(tmp_path, model)
+    place = place_in(tmp_path, model)
     builds = [place.start("build", "recipe.yaml", "-o", f"out{number}", "--json") for number in (1, 2)]
     answers = [json.loads(build.communicate(timeout=240)[0]) for build in builds]
     assert [build.returncode for build in builds] == [0, 0]
@@ -195,7 +172,7 @@ def test_two_builds_at_once_both_succeed_and_do_the_work_once(tmp_path: Path, mo
 
 
 def test_interrupted_build_exits_130_and_keeps_what_was_finished(tmp_path: Path, model: Path) -> None:
-    place = Place(tmp_path, model)
+    place = place_in(tmp_path, model)
     with place.start("build", "recipe.yaml", "-o", "out") as build:
         assert build.stderr is not None
         for line in build.stderr:
@@ -223,7 +200,7 @@ def test_damaged_source_is_one_clear_error(
     damage(model)
     root = tmp_path / "place"
     root.mkdir()
-    answer, _ = Place(root, model).run("build", "recipe.yaml", "-o", "out", code=4)
+    answer, _ = place_in(root, model).run("build", "recipe.yaml", "-o", "out", code=4)
     assert words in answer["error"]["message"]
     assert not (root / "out").exists()
 
@@ -233,7 +210,7 @@ def test_damaged_configuration_is_found_before_anything_runs(tmp_path: Path) -> 
     (model / "config.json").write_text("{")
     root = tmp_path / "place"
     root.mkdir()
-    answer, _ = Place(root, model).run("build", "recipe.yaml", "-o", "out", code=2)
+    answer, _ = place_in(root, model).run("build", "recipe.yaml", "-o", "out", code=2)
     (finding,) = answer["error"]["findings"]
     assert finding["rule"] == "model-config-unreadable"
     assert not (root / "out").exists()

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.test_engine_build import ENGINE, RECIPE, Place
+from tests.engine_place import ENGINE, RECIPE
+from tests.place import Place
 from tests.tools.executors.conftest import DIGEST, IMAGE, Site, make_site, require_isolation, wait_for
 
 PROGRAM = Path(__file__).parent / "tools" / "stand_in_trtllm_build.py"

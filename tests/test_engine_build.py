@@ -4,77 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.worker.tiny_llama import make_tiny_llama
+from tests.engine_place import ENGINE
+from tests.place import Place
 
-PROGRAM = Path(__file__).parent / "tools" / "stand_in_trtllm_build.py"
 FAILURE = (
     "[TRT-LLM] [I] Building rank 1 engine: 97% after 61 minutes",
     "[TRT-LLM] [E] [defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",
 )
-RECIPE = """\
-schema: 1
-name: tiny
-model:
-  source: file://model
-quantize:
-  format: fp8
-  kv_cache: fp8
-  calibration: {samples: 2, seq_len: 16}
-engine:
-  backend: pytorch
-  max_batch_size: 2
-  max_num_tokens: 64
-  max_seq_len: 64
-  build_flags: {gemm_plugin: fp8, reduce_fusion: enable}
-layout: {tp: 2, gpus_per_node: 2}
-gate:
-  evaluation: {samples: 2, seq_len: 16}
-"""
-ENGINE = "engine.backend=tensorrt"
-
-
-class Place:
-    """A directory with a recipe, its model, a cache of its own, and trtllm-build on PATH."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "recipe.yaml").write_text(RECIPE)
-        make_tiny_llama(root / "model")
-        programs = root / "bin"
-        programs.mkdir()
-        program = programs / "trtllm-build"
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} {PROGRAM} "$@"\n')
-        program.chmod(0o755)
-        self.environment = os.environ | {
-            "BWDEPLOY_CACHE": str(root / "cache"),
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "STAND_IN_GPUS": "2",
-        }
-
-    def run(
-        self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None
-    ) -> tuple[Any, str]:
-        """The JSON answer and stderr of a verb that ends with `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "bwdeploy", *arguments, "--json"],
-            cwd=self.root,
-            env={**self.environment, **(environment or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return json.loads(done.stdout), done.stderr
 
 
 @pytest.fixture(scope="module")

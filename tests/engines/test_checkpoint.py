@@ -21,7 +21,7 @@ def test_a_checkpoint_is_read_with_its_ranks(tmp_path: Path) -> None:
         "bfloat16",
         "float16",
     )
-    assert (found.tp, found.pp, found.world_size) == (2, 2, 4)
+    assert (found.mapping.tp, found.mapping.pp, found.mapping.world_size) == (2, 2, 4)
     assert (found.quant_algo, found.kv_cache_quant_algo) == ("NVFP4", "FP8")
     assert (found.ranks, found.missing_ranks) == ((0, 1, 3), (2,))
 
@@ -33,7 +33,7 @@ def test_defaults_are_those_of_the_format(tmp_path: Path) -> None:
         "num_attention_heads": 1, "hidden_size": 8,
     }))  # fmt: skip
     found = read_rank_checkpoint(file)
-    assert (found.world_size, found.logits_dtype, found.quant_algo) == (1, "float32", None)
+    assert (found.mapping.world_size, found.logits_dtype, found.quant_algo) == (1, "float32", None)
     assert (found.ranks, found.missing_ranks) == ((), ())
 
 

@@ -218,4 +218,4 @@ def test_the_stand_ins_write_the_checkpoint_that_was_asked_for(tmp_path: Path) -
     plain = recipe(tmp_path, quantize={"method": "none"}, layout={"gpus_per_node": 2, "tp": 2})
     _, words = conversion_command(plain, source=str(model), out=str(tmp_path / "again"))
     stand_in_convert_checkpoint.main(list(words[1:]))
-    assert read_rank_checkpoint(tmp_path / "again").world_size == 2
+    assert read_rank_checkpoint(tmp_path / "again").mapping.world_size == 2

@@ -62,14 +62,19 @@ def test_a_whole_engine_fits_what_was_asked_for(tmp_path: Path) -> None:
     found = read_engine(tmp_path / "engine")
     expected = EXPECTED._replace(tp=2, pp=2, quant_algo="NVFP4", kv_cache_quant_algo="FP8")
     assert engine_problems(found, expected) == ()
-    assert (found.tp, found.pp, found.world_size, found.ranks) == (2, 2, 4, (0, 1, 2, 3))
+    assert (found.mapping.tp, found.mapping.pp, found.mapping.world_size, found.ranks) == (
+        2,
+        2,
+        4,
+        (0, 1, 2, 3),
+    )
     assert found.plugin_config["gemm_plugin"] == "nvfp4"
     assert (found.architecture, found.speculative_mode) == ("LlamaForCausalLM", "none")
 
 
 def test_a_config_alone_is_read_without_a_word_on_ranks(tmp_path: Path) -> None:
     found = read_engine(built(tmp_path, tp=2) / "config.json")
-    assert (found.world_size, found.ranks, found.missing_ranks) == (2, (), ())
+    assert (found.mapping.world_size, found.ranks, found.missing_ranks) == (2, (), ())
     assert directory_problems(found) == ()
 
 

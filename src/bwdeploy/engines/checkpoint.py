@@ -47,21 +47,6 @@ class RankCheckpoint(NamedTuple):
     missing_ranks: tuple[int, ...]
     """Whose file is missing or empty; of a config.json alone that is unknown, and this is empty."""
 
-    @property
-    def tp(self) -> int:
-        """Tensor parallel ranks."""
-        return self.mapping.tp
-
-    @property
-    def pp(self) -> int:
-        """Pipeline stages."""
-        return self.mapping.pp
-
-    @property
-    def world_size(self) -> int:
-        """All ranks."""
-        return self.mapping.world_size
-
 
 def recognize(config: dict[str, Any]) -> Kind:
     """What a config.json is of."""

@@ -61,7 +61,7 @@ def engine_problems(found: EngineDirectory, expected: ExpectedEngine) -> tuple[s
 def _own_problems(found: EngineDirectory) -> Iterator[str]:
     if found.missing_ranks:
         names = ", ".join(f"rank{rank}.engine" for rank in found.missing_ranks)
-        lacking = f"{found.file.parent} lacks {names} of its {found.world_size} ranks"
+        lacking = f"{found.file.parent} lacks {names} of its {found.mapping.world_size} ranks"
         yield f"{lacking}: copy or build all of it again"
     if found.version is None:
         yield f"{found.file} does not say its version: build the engine again"
@@ -91,8 +91,8 @@ def _compared(found: EngineDirectory, expected: ExpectedEngine) -> Iterator[tupl
         found.speculative_mode,
         flags.get(_MODE) or "none",
     )
-    yield "tp_size", found.tp, expected.tp
-    yield "pp_size", found.pp, expected.pp
+    yield "tp_size", found.mapping.tp, expected.tp
+    yield "pp_size", found.mapping.pp, expected.pp
     yield "quant_algo", found.quant_algo, expected.quant_algo
     yield "kv_cache_quant_algo", found.kv_cache_quant_algo, expected.kv_cache_quant_algo
 
@@ -138,7 +138,7 @@ def _plugin_problems(found: EngineDirectory, expected: ExpectedEngine) -> Iterat
 
 
 def _plugin_fits(found: EngineDirectory, name: str, is_: object, wanted: object) -> bool:
-    if name == "nccl_plugin" and found.world_size == 1:
+    if name == "nccl_plugin" and found.mapping.world_size == 1:
         return True  # switched off with one rank
     if name == "gemm_plugin" and is_ == "nvfp4" and wanted != "disable":
         return True  # what an NVFP4 checkpoint makes of any other word

@@ -64,21 +64,6 @@ class EngineDirectory(NamedTuple):
     missing_ranks: tuple[int, ...]
     """Whose engine is missing or empty; of a config.json alone that is unknown, and this is empty."""
 
-    @property
-    def tp(self) -> int:
-        """Tensor parallel ranks."""
-        return self.mapping.tp
-
-    @property
-    def pp(self) -> int:
-        """Pipeline stages."""
-        return self.mapping.pp
-
-    @property
-    def world_size(self) -> int:
-        """All ranks."""
-        return self.mapping.world_size
-
 
 def read_engine(place: Path) -> EngineDirectory:
     """The engine in the directory `place`, or the one whose config.json `place` is.

@@ -110,7 +110,7 @@ def _engine_launch(directory: Path, recipe: Recipe) -> EngineLaunch:
             hint="Build the recipe again",
         )
     return EngineLaunch(
-        version=recipe.engine.tensorrt_llm, world_size=found.world_size, mode=recipe.serve.launch_mode
+        version=recipe.engine.tensorrt_llm, world_size=found.mapping.world_size, mode=recipe.serve.launch_mode
     )
 
 
@@ -118,9 +118,9 @@ def _differences(found: EngineDirectory, recipe: Recipe) -> Iterator[str]:
     layout = recipe.layout
     if found.missing_ranks:
         yield "it lacks " + ", ".join(f"rank{rank}.engine" for rank in found.missing_ranks)
-    if found.world_size != layout.tp * layout.pp:
+    if found.mapping.world_size != layout.tp * layout.pp:
         asked = layout.tp * layout.pp
-        yield f"it has {found.world_size} ranks, and tp {layout.tp} and pp {layout.pp} make {asked}"
+        yield f"it has {found.mapping.world_size} ranks, and tp {layout.tp} and pp {layout.pp} make {asked}"
     if found.version != recipe.engine.tensorrt_llm:
         yield f"TensorRT-LLM {found.version} built it, and {recipe.engine.tensorrt_llm} is to load it"
 

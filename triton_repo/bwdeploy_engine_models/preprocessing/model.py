@@ -6,17 +6,19 @@ state; Triton may run any number of instances.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import triton_python_backend_utils as pb_utils
 
-from bwdeploy_engine_models.errors import RequestError, SettingError
+from bwdeploy_engine_models.answering import answer
+from bwdeploy_engine_models.errors import SettingError
 from bwdeploy_engine_models.parameters import Parameters
 from bwdeploy_engine_models.preprocessing.prepare import Preparation, prepare
 from bwdeploy_engine_models.tokenization import NO_TOKEN, load_tokenizer, special_ids
 
 if TYPE_CHECKING:
-    from bwdeploy_engine_models.triton_types import TritonRequest, TritonResponse
+    from bwdeploy_engine_models.triton_types import Array, TritonRequest, TritonResponse
 
 
 class TritonPythonModel:
@@ -45,22 +47,11 @@ class TritonPythonModel:
 
     def execute(self, requests: list[TritonRequest]) -> list[TritonResponse]:
         """One response for each request."""
-        return [self._answer(request) for request in requests]
+        return [answer(pb_utils, "preprocessing", partial(self._outputs, request)) for request in requests]
 
-    def _answer(self, request: TritonRequest) -> TritonResponse:
-        try:
-            inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-            outputs = prepare(inputs, self._how)
-        except RequestError as error:
-            return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
-        except Exception as error:  # noqa: BLE001 - raised from execute it would fail the whole batch
-            pb_utils.Logger.log_error(f"preprocessing: {error!r}")
-            return _refusal(f"the tokenizer failed: {error!r}", pb_utils.TritonError.INTERNAL)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
-
-
-def _refusal(message: str, code: int) -> TritonResponse:
-    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
+    def _outputs(self, request: TritonRequest) -> dict[str, Array]:
+        inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+        return prepare(inputs, self._how)
 
 
 def _require_text_only(parameters: Parameters) -> None:

@@ -45,15 +45,15 @@ def checkpoint_deployment(path: Path) -> EngineDeployment:
         raise source_error(path, error.message, error.hint) from None
     version = found.config.get("version")
     return EngineDeployment(
-        kind=f"TensorRT-LLM checkpoint of {found.architecture}, {found.world_size} ranks",
+        kind=f"TensorRT-LLM checkpoint of {found.architecture}, {found.mapping.world_size} ranks",
         name=found.file.absolute().parent.name,
         version=version if isinstance(version, str) else "",
         weights=WeightsClue(shape=found.config),
         quantized=Quantized(
             found.quant_algo or "", found.kv_cache_quant_algo or "", "quantization.quant_algo"
         ),
-        tp=found.tp,
-        pp=found.pp,
+        tp=found.mapping.tp,
+        pp=found.mapping.pp,
         ep=found.mapping.moe_ep,
         layout_place="mapping",
         notes=tuple(_missing_ranks(found)),

@@ -42,7 +42,7 @@ def engine_launch_problems(directory: Path, engines: Sequence[ServedEngine]) -> 
     if not engines:
         return
     engine = engines[0].engine
-    alike = {(one.engine.world_size, one.engine.version) for one in engines}
+    alike = {(one.engine.mapping.world_size, one.engine.version) for one in engines}
     for file in _files(directory):
         commands = _commands(file)
         if len({version for _, version in alike}) == 1:
@@ -97,12 +97,13 @@ def _world_size_problems(
     file: Path, commands: list[_Command], engine: EngineDirectory
 ) -> Iterator[RepositoryProblem]:
     is_plain = file.suffix in _SHELL and not any(_MPI.search(command.text) for command in commands)
+    ranks = engine.mapping.world_size
     for command in commands:
         count = _processes(command.text, alone_is_one=is_plain)
-        if count is not None and count != engine.world_size:
+        if count is not None and count != ranks:
             message = f"{count} {'process is' if count == 1 else 'processes are'} started for an engine of "
-            message += f"{engine.world_size} rank{'s'[: engine.world_size != 1]}"
-            hint = f"start {engine.world_size}: launch_triton_server.py --world_size {engine.world_size}"
+            message += f"{ranks} rank{'s'[: ranks != 1]}"
+            hint = f"start {ranks}: launch_triton_server.py --world_size {ranks}"
             yield RepositoryProblem("triton-engine-world-size", file, command.line, message, hint)
 
 

@@ -65,7 +65,7 @@ def _rank_problems(served: ServedEngine) -> Iterator[RepositoryProblem]:
     engine = served.engine
     if engine.missing_ranks:
         names = ", ".join(f"rank{rank}.engine" for rank in engine.missing_ranks)
-        message = f"{engine.file.parent} lacks {names} of its {engine.world_size} ranks"
+        message = f"{engine.file.parent} lacks {names} of its {engine.mapping.world_size} ranks"
         hint = "copy all of the engine, or build it again"
         yield served.model.problem("triton-engine-ranks", message, hint, near=_ENGINE)
 
