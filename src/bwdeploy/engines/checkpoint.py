@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["engine", "rank_checkpoint", "hugging_face"]
 _REQUIRED = ("num_hidden_layers", "num_attention_heads", "hidden_size")
 _MAX_RANKS = 1024
+_SUFFIX = "safetensors"
 
 
 class Mapping(NamedTuple):
@@ -46,6 +47,11 @@ class RankCheckpoint(NamedTuple):
     """Whose file is there; empty when only a config.json was read."""
     missing_ranks: tuple[int, ...]
     """Whose file is missing or empty; of a config.json alone that is unknown, and this is empty."""
+
+    @property
+    def missing_files(self) -> tuple[str, ...]:
+        """The names of those files."""
+        return tuple(rank_file(rank, _SUFFIX) for rank in self.missing_ranks)
 
 
 def recognize(config: dict[str, Any]) -> Kind:
@@ -83,7 +89,7 @@ def read_rank_checkpoint(place: Path) -> RankCheckpoint:
         raise EngineError(message, hint="make the checkpoint again; trtllm-build cannot read this one")
     mapping = read_mapping(config, file)
     quantization = section(config, "quantization", file)
-    ranks = _ranks(place, mapping) if place.is_dir() else ()
+    ranks, missing_ranks = ranks_at(place, mapping, _SUFFIX)
     return RankCheckpoint(
         file=file,
         architecture=text(config, "architecture", file) or "",
@@ -94,7 +100,7 @@ def read_rank_checkpoint(place: Path) -> RankCheckpoint:
         kv_cache_quant_algo=text(quantization, "kv_cache_quant_algo", file),
         config=config,
         ranks=ranks,
-        missing_ranks=tuple(sorted(set(range(mapping.world_size)) - set(ranks))) if place.is_dir() else (),
+        missing_ranks=missing_ranks,
     )
 
 
@@ -115,9 +121,21 @@ def read_mapping(config: dict[str, Any], file: Path) -> Mapping:
     return Mapping(world_size=world, tp=tp, pp=pp, cp=cp, moe_ep=moe_ep)
 
 
-def _ranks(directory: Path, mapping: Mapping) -> tuple[int, ...]:
-    files = {rank: directory / f"rank{rank}.safetensors" for rank in range(mapping.world_size)}
-    return tuple(rank for rank, file in files.items() if file.is_file() and file.stat().st_size)
+def rank_file(rank: int, suffix: str) -> str:
+    """The name of a rank's file: `suffix` is engine or safetensors."""
+    return f"rank{rank}.{suffix}"
+
+
+def ranks_at(place: Path, mapping: Mapping, suffix: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ranks whose file is in the directory `place`, and those whose file is missing or empty.
+
+    Of a config.json alone neither is known, and both are empty.
+    """
+    if not place.is_dir():
+        return (), ()
+    files = {rank: place / rank_file(rank, suffix) for rank in range(mapping.world_size)}
+    there = tuple(rank for rank, file in files.items() if file.is_file() and file.stat().st_size)
+    return there, tuple(rank for rank in files if rank not in set(there))
 
 
 def _kind_at(place: Path) -> Kind | None:

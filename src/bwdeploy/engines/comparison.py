@@ -60,7 +60,7 @@ def engine_problems(found: EngineDirectory, expected: ExpectedEngine) -> tuple[s
 
 def _own_problems(found: EngineDirectory) -> Iterator[str]:
     if found.missing_ranks:
-        names = ", ".join(f"rank{rank}.engine" for rank in found.missing_ranks)
+        names = ", ".join(found.missing_files)
         lacking = f"{found.file.parent} lacks {names} of its {found.mapping.world_size} ranks"
         yield f"{lacking}: copy or build all of it again"
     if found.version is None:

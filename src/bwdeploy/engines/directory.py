@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bwdeploy.engines.checkpoint import Mapping, read_mapping, recognize
+from bwdeploy.engines.checkpoint import Mapping, rank_file, ranks_at, read_mapping, recognize
 from bwdeploy.engines.comparison import ExpectedEngine, directory_problems, engine_problems
 from bwdeploy.engines.document import EngineError, config_of, read_config, section, text, whole
 
@@ -25,6 +25,7 @@ __all__ = [
     "read_engine",
 ]
 
+_SUFFIX = "engine"
 _MODES = {
     1: "none",
     2: "draft_tokens_external",
@@ -64,6 +65,11 @@ class EngineDirectory(NamedTuple):
     missing_ranks: tuple[int, ...]
     """Whose engine is missing or empty; of a config.json alone that is unknown, and this is empty."""
 
+    @property
+    def missing_files(self) -> tuple[str, ...]:
+        """The names of those engines."""
+        return tuple(rank_file(rank, _SUFFIX) for rank in self.missing_ranks)
+
 
 def read_engine(place: Path) -> EngineDirectory:
     """The engine in the directory `place`, or the one whose config.json `place` is.
@@ -78,7 +84,7 @@ def read_engine(place: Path) -> EngineDirectory:
         raise _no_engine(config, file)
     pretrained, build = section(config, "pretrained_config", file), section(config, "build_config", file)
     mapping, quantization = read_mapping(pretrained, file), section(pretrained, "quantization", file)
-    ranks = _ranks(place, mapping) if place.is_dir() else ()
+    ranks, missing_ranks = ranks_at(place, mapping, _SUFFIX)
     return EngineDirectory(
         file=file,
         version=text(config, "version", file),
@@ -98,13 +104,8 @@ def read_engine(place: Path) -> EngineDirectory:
         max_draft_len=whole(build, "max_draft_len", file, default=0) or 0,
         speculative_mode=_mode(build.get("speculative_decoding_mode"), file),
         ranks=ranks,
-        missing_ranks=tuple(sorted(set(range(mapping.world_size)) - set(ranks))) if place.is_dir() else (),
+        missing_ranks=missing_ranks,
     )
-
-
-def _ranks(directory: Path, mapping: Mapping) -> tuple[int, ...]:
-    files = {rank: directory / f"rank{rank}.engine" for rank in range(mapping.world_size)}
-    return tuple(rank for rank, file in files.items() if file.is_file() and file.stat().st_size)
 
 
 def _mode(value: object, file: Path) -> str:

@@ -117,7 +117,7 @@ def _engine_launch(directory: Path, recipe: Recipe) -> EngineLaunch:
 def _differences(found: EngineDirectory, recipe: Recipe) -> Iterator[str]:
     layout = recipe.layout
     if found.missing_ranks:
-        yield "it lacks " + ", ".join(f"rank{rank}.engine" for rank in found.missing_ranks)
+        yield "it lacks " + ", ".join(found.missing_files)
     if found.mapping.world_size != layout.tp * layout.pp:
         asked = layout.tp * layout.pp
         yield f"it has {found.mapping.world_size} ranks, and tp {layout.tp} and pp {layout.pp} make {asked}"

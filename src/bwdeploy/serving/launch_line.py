@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bwdeploy.tools.executors.images import enroot_reference
 from bwdeploy.tools.triton_container import REPOSITORY_INSIDE, container_command, image_for
 from bwdeploy.tools.triton_request import LaunchIdentity, Ports, ServerRequest, server_arguments
 
@@ -92,7 +93,7 @@ def srun_words(layout: Layout, *, ranks: int, image: str) -> tuple[str, ...]:
         f"--ntasks={ranks}",
         f"--ntasks-per-node={-(-ranks // layout.nodes)}",
         "--mpi=pmix",
-        f"--container-image={image.replace('/', '#', 1)}",
+        f"--container-image={enroot_reference(image)}",
     )
 
 

@@ -7,7 +7,6 @@ it is the engine itself, see `engine_build`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path  # noqa: TC003 - part of the public signatures
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ from bwdeploy.facts.speculation import speculative_config
 from bwdeploy.pipeline.stage import Step
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from bwdeploy.pipeline.host import Host
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
@@ -38,8 +35,12 @@ class EngineStage:
     def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
         """See `Stage.plan_step`."""
         del host  # arguments and engines are made for the machine that will serve, not this one
+        if recipe.builds_engine:
+            from bwdeploy.stages.engine_build import engine_step  # noqa: PLC0415 - no other backend needs it
+
+            return engine_step(recipe)
         if recipe.engine.backend == "tensorrt":
-            return _engine_build().engine_step(recipe) if recipe.builds_engine else None
+            return None
         version = recipe.engine.tensorrt_llm
         return Step(
             params={"tensorrt_llm": version, "llm_args": llm_args(recipe)},
@@ -49,14 +50,18 @@ class EngineStage:
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
         if "llm_args" not in work.step.params:
-            _engine_build().run_build(work)
+            from bwdeploy.stages.engine_build import run_build  # noqa: PLC0415 - no other backend needs it
+
+            run_build(work)
             return
         (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(work.step.params["llm_args"])))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
         if (out / ENGINE).is_dir():
-            _engine_build().verify_engine(out)
+            from bwdeploy.stages.engine_build import verify_engine  # noqa: PLC0415 - no other backend needs it
+
+            verify_engine(out)
             return
         with (out / LLM_ARGS).open() as file:
             written = yaml.safe_load(file)
@@ -65,11 +70,6 @@ class EngineStage:
 
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`; arguments and engines have no limits."""
-
-
-def _engine_build() -> ModuleType:
-    """Loaded for engines only: every plan of the other backend would pay for it."""
-    return import_module("bwdeploy.stages.engine_build")
 
 
 def llm_args(recipe: Recipe) -> dict[str, Any]:

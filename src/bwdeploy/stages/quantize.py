@@ -179,10 +179,9 @@ _MADE_BY = {"modelopt": _quantize, "export": _export, "tensorrt_llm": _convert}
 
 
 def _require_every_rank(out: Path) -> None:
-    missing = read_rank_checkpoint(out).missing_ranks
+    missing = read_rank_checkpoint(out).missing_files
     if missing:
-        names = ", ".join(f"rank{rank}.safetensors" for rank in missing)
-        raise _incomplete(f"the exported checkpoint lacks {names}")
+        raise _incomplete(f"the exported checkpoint lacks {', '.join(missing)}")
 
 
 def _incomplete(message: str) -> ToolError:

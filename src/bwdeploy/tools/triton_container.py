@@ -7,13 +7,12 @@ It starts nothing.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from bwdeploy.errors import HostError
 from bwdeploy.facts.stacks import stack_of_image, triton_image, versions_with_images
+from bwdeploy.tools.container_options import bind_mount, gpu_options
 from bwdeploy.tools.triton_ranks import ranks_command
 from bwdeploy.tools.triton_request import LOOPBACK, STACK_BYTES, Ports, server_arguments
 
@@ -87,9 +86,9 @@ def container_command(
         "--init",
         f"--name={name}",
         *(f"--publish={LOOPBACK}:{outside}:{inside}" for outside, inside in published),
-        f"--mount={_read_only_mount(request.repository)}",
+        f"--mount={bind_mount(request.repository, target=REPOSITORY_INSIDE, writable=False)}",
         *(f"--env={name}={value}" for name, value in environment.items()),
-        *_gpu_options(program.name, request.gpus),
+        *gpu_options(None if request.gpus == "all" else (), podman=program.name != "docker"),
         "--shm-size=2g",
         "--ulimit=memlock=-1:-1",
         f"--ulimit=stack={STACK_BYTES}:{STACK_BYTES}",
@@ -119,17 +118,3 @@ def removal_command(program: Path, *, name: str) -> tuple[str, ...]:
 
 def _numbers(ports: Ports) -> tuple[int, int, int]:
     return (ports.http, ports.grpc, ports.metrics)
-
-
-def _read_only_mount(repository: Path) -> str:
-    """The value of --mount: comma separated, quoted as CSV, so that no path can add an option."""
-    text = io.StringIO()
-    fields = ("type=bind", f"source={repository}", f"target={REPOSITORY_INSIDE}", "readonly")
-    csv.writer(text, lineterminator="").writerow(fields)
-    return text.getvalue()
-
-
-def _gpu_options(program: str, gpus: Literal["all", "none"]) -> tuple[str, ...]:
-    if gpus == "none":
-        return ()
-    return ("--gpus=all",) if program == "docker" else ("--device=nvidia.com/gpu=all",)

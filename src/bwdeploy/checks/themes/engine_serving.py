@@ -11,6 +11,7 @@ from bwdeploy.facts.speculation import HEADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from bwdeploy.errors import Severity
     from bwdeploy.recipe.places import KeyPath
     from bwdeploy.recipe.schema import Recipe
 
@@ -40,9 +41,17 @@ def given(subject: Subject) -> dict[str, object]:
     return recipe.serve.engine_parameters if serves_engine(recipe) else {}
 
 
-def engine_rule(name: str, summary: str, find: Callable[[Subject], Iterable[Problem]], **more: str) -> Rule:
+def engine_rule(
+    name: str,
+    summary: str,
+    find: Callable[[Subject], Iterable[Problem]],
+    *,
+    severity: Severity,
+    source: str = _TEMPLATES,
+    why: str,
+) -> Rule:
     """A rule whose id begins with `engine-`."""
-    return Rule(**{"id": f"engine-{name}", "summary": summary, "find": find, "source": _TEMPLATES} | more)  # type: ignore[arg-type]
+    return Rule(id=f"engine-{name}", severity=severity, summary=summary, find=find, source=source, why=why)
 
 
 def _batch(subject: Subject) -> Iterator[Problem]:

@@ -29,12 +29,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bwdeploy.engines.command import CommandProblem, ParsedCommand
-    from bwdeploy.migration.found import Found, Wanted
+    from bwdeploy.migration.found import Effect, Found, Wanted
 
 _PROGRAM = "trtllm-build"
 _BUILDERS = (_PROGRAM, "tensorrt_llm.commands.build")
 """The same program, by its name and as `python -m …`."""
-_EFFECTS = {"invalid": "lost", "unknown": "lost", "layout": "no-effect", "checkpoint": "no-effect"}
+_EFFECTS: dict[str, Effect] = {
+    "invalid": "lost",
+    "unknown": "lost",
+    "lost": "lost",
+    "renamed": "renamed",
+    "no-effect": "no-effect",
+    "layout": "no-effect",
+    "checkpoint": "no-effect",
+}
 
 
 def recognizes(path: Path) -> bool:
@@ -113,8 +121,7 @@ def _build_of(words: Sequence[str]) -> list[str]:
 
 def _note(problem: CommandProblem) -> Note:
     key = f"--{problem.flag}" if problem.flag else "command line"
-    effect = _EFFECTS.get(problem.effect, problem.effect)
-    return Note(effect, key, problem.value, problem.message, problem.hint)  # type: ignore[arg-type]
+    return Note(_EFFECTS[problem.effect], key, problem.value, problem.message, problem.hint)
 
 
 def _several(script: Sequence[Sequence[str]], builds: Sequence[int]) -> Iterator[Note]:

@@ -195,6 +195,6 @@ def _gpus_per_node(pretrained: Mapping[str, Any]) -> int:
 
 def _missing_ranks(found: EngineDirectory) -> Iterator[Note]:
     if found.missing_ranks:
-        names = ", ".join(f"rank{rank}.engine" for rank in found.missing_ranks[:8])
+        names = ", ".join(found.missing_files[:8])
         message = "the directory lacks engine files that its config.json asks for; a build makes all of them"
         yield Note("assumed", "engine files", names, message, source=_ENGINE)

@@ -62,6 +62,6 @@ def checkpoint_deployment(path: Path) -> EngineDeployment:
 
 def _missing_ranks(found: RankCheckpoint) -> Iterator[Note]:
     if found.missing_ranks:
-        names = ", ".join(f"rank{rank}.safetensors" for rank in found.missing_ranks[:8])
+        names = ", ".join(found.missing_files[:8])
         message = "the directory lacks weights that its config.json asks for; a build makes all of them"
         yield Note("assumed", "weight files", names, message)

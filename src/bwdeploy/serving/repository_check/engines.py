@@ -64,7 +64,7 @@ def engine_problems(
 def _rank_problems(served: ServedEngine) -> Iterator[RepositoryProblem]:
     engine = served.engine
     if engine.missing_ranks:
-        names = ", ".join(f"rank{rank}.engine" for rank in engine.missing_ranks)
+        names = ", ".join(engine.missing_files)
         message = f"{engine.file.parent} lacks {names} of its {engine.mapping.world_size} ranks"
         hint = "copy all of the engine, or build it again"
         yield served.model.problem("triton-engine-ranks", message, hint, near=_ENGINE)

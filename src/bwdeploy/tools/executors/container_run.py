@@ -6,13 +6,12 @@ your user and group, no capabilities, no new privileges, and no network unless i
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import resource
 from typing import TYPE_CHECKING, Final
 
 from bwdeploy.errors import HostError
+from bwdeploy.tools.container_options import bind_mount, gpu_options
 from bwdeploy.tools.triton_request import STACK_BYTES
 
 if TYPE_CHECKING:
@@ -46,9 +45,12 @@ def run_command(
         f"--name={name}",
         "--pull=never",  # it was looked for, and fetched where that is wanted, before
         *_user_options(settings.user, podman=podman),
-        *_gpu_options(chosen_gpus(settings.gpus, launch.gpus), podman=podman),
+        *gpu_options(chosen_gpus(settings.gpus, launch.gpus), podman=podman),
         *_network_options(settings, launch),
-        *(f"--mount={bind_mount(path, writable=writable)}" for path, writable in mounted(launch)),
+        *(
+            f"--mount={bind_mount(path, target=path, writable=writable)}"
+            for path, writable in mounted(launch)
+        ),
         f"--workdir={launch.scratch}",
         f"--shm-size={_SHARED_MEMORY}",
         *_limit_options(podman=podman),
@@ -72,14 +74,6 @@ def mounted(launch: Launch) -> tuple[tuple[Path, bool], ...]:
     return tuple(sorted(writable.items()))
 
 
-def bind_mount(path: Path, *, writable: bool) -> str:
-    """The value of --mount: comma separated, quoted as CSV, so that no path can add an option."""
-    text = io.StringIO()
-    fields = ["type=bind", f"source={path}", f"target={path}", *([] if writable else ["readonly"])]
-    csv.writer(text, lineterminator="").writerow(fields)
-    return text.getvalue()
-
-
 def chosen_gpus(choice: GpuChoice, needed: int) -> tuple[str, ...] | None:
     """The GPUs of a job: indices or UUIDs, or None for all of the machine.
 
@@ -97,15 +91,6 @@ def chosen_gpus(choice: GpuChoice, needed: int) -> tuple[str, ...] | None:
             hint="Name more GPUs in the executor file, or set container.gpus to auto",
         )
     return chosen
-
-
-def _gpu_options(gpus: tuple[str, ...] | None, *, podman: bool) -> tuple[str, ...]:
-    if podman:
-        return tuple(f"--device=nvidia.com/gpu={gpu}" for gpu in (("all",) if gpus is None else gpus))
-    if gpus is None:
-        return ("--gpus=all",)
-    # docker reads the value as CSV: the quotes keep the list one field.
-    return (f'--gpus="device={",".join(gpus)}"',) if gpus else ()
 
 
 def _limit_options(*, podman: bool) -> tuple[str, ...]:
