@@ -117,6 +117,15 @@ def test_a_model_that_does_not_load_is_named_with_its_reason(request_for: Reques
     assert any("model.py(1)" in line for line in caught.value.last_lines)
 
 
+def test_the_engine_python_that_the_user_named_reaches_the_model(
+    request_for: RequestFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BWDEPLOY_ENGINE_PYTHON", "/opt/engine/bin/python")
+    told = "import os; raise RuntimeError('engine: ' + os.environ['BWDEPLOY_ENGINE_PYTHON'])"
+    with pytest.raises(ToolError, match="engine: /opt/engine/bin/python"):
+        start_server(request_for(told))
+
+
 @pytest.mark.parametrize("purpose", ["http_port", "grpc_port", "metrics_port"])
 def test_a_port_that_was_asked_for_and_is_taken_is_named(request_for: RequestFor, purpose: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

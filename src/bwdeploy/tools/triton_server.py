@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from bwdeploy.tools.triton_environment import TritonEnvironment
 
+_ENGINE_PYTHON: Final = "BWDEPLOY_ENGINE_PYTHON"
+"""The user's choice of the engine's Python; without it the engine runs in ours."""
 _ATTEMPTS: Final = 3
 _POLL_S: Final = 0.05
 _TELL_EVERY_S: Final = 10.0
@@ -187,7 +189,7 @@ class _BundledLauncher:
         libraries = [str(folder) for folder in self.environment.library_path]
         env["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *_words(env.get("LD_LIBRARY_PATH"))])
         env["PATH"] = os.pathsep.join([str(self.environment.binaries), *_words(env.get("PATH"))])
-        env["BWDEPLOY_ENGINE_PYTHON"] = sys.executable
+        env.setdefault(_ENGINE_PYTHON, sys.executable)
         command = bundled_command(self.environment, self.request, ports=ports, identity=identity)
         return _guarded(self.request, command, env=env, identity=identity)
 
@@ -199,7 +201,7 @@ class _SystemLauncher:
 
     def __call__(self, ports: Ports, identity: LaunchIdentity) -> GuardedCommand:
         engine = self.request.engine.environment if self.request.engine else {}
-        env = {**_clean_environment(), **engine, "BWDEPLOY_ENGINE_PYTHON": sys.executable}
+        env = {_ENGINE_PYTHON: sys.executable, **_clean_environment(), **engine}
         command = system_command(self.executable, self.request, ports=ports, identity=identity)
         return _guarded(self.request, command, env=env, identity=identity)
 
