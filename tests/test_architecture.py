@@ -13,9 +13,9 @@ PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "bwdeploy"
 
 ROOMS = (
-    "errors", "places", "recipe", "facts", "model", "planner", "engines", "checks", "pipeline", "tools",
-    "worker", "serving", "stages", "build", "migration", "estimate", "difference", "report", "doctor", "cli",
-    "__main__",
+    "errors", "places", "recipe", "facts", "model", "planner", "engines", "kernels", "checks", "pipeline",
+    "tools", "worker", "serving", "stages", "build", "migration", "estimate", "difference", "report",
+    "doctor", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "modelopt", "accelerate", "datasets", "gguf", "numpy", "tensorrt_llm"}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
@@ -70,7 +70,7 @@ def test_nothing_reads_pickles_or_runs_a_shell(path: Path) -> None:
     assert "os.system" not in text
 
 
-@pytest.mark.parametrize("package", ["bwdeploy_runtime", "bwdeploy_engine_models"])
+@pytest.mark.parametrize("package", ["bwdeploy_runtime", "bwdeploy_engine_models", "bwdeploy_kernels"])
 def test_what_runs_in_a_repository_stands_alone(package: str) -> None:
     modules = list((PROJECT / "triton_repo" / package).rglob("*.py"))
     assert modules

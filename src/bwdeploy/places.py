@@ -22,6 +22,13 @@ def shipped_recipes() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "recipes"
 
 
+def shipped_plugins() -> Path:
+    """The fused kernels that come with bwdeploy: inside the installed package, or in the source tree."""
+    package = Path(__file__).parent
+    installed = package / "plugins"
+    return installed if installed.is_dir() else package.parents[1] / "plugins"
+
+
 def executor_file() -> Path | None:
     """The settings of the executor that `$BWDEPLOY_EXECUTOR` names."""
     named = os.environ.get("BWDEPLOY_EXECUTOR")

@@ -163,3 +163,11 @@ def test_an_image_that_nobody_knows_is_remarked(machine: Path, request_for: Requ
     with pytest.raises(ToolError, match="exit status 125"):
         start_server(request, on_progress=told.append)
     assert told == ["registry/mine:1 is no image that is known; it must carry TensorRT-LLM 1.2.1 exactly"]
+
+
+def test_a_repository_that_ld_preload_cannot_name_is_refused(tmp_path: Path) -> None:
+    engine = EngineLaunch(version="1.2.1", world_size=1, plugins=True)
+    request = ServerRequest(repository=tmp_path / "a b", log=tmp_path / "log", engine=engine)
+    with pytest.raises(HostError, match="LD_PRELOAD, which parts paths at blanks and colons") as caught:
+        system_command(Path("tritonserver"), request, ports=PORTS, identity=LaunchIdentity())
+    assert "Move the output" in caught.value.hint

@@ -31,6 +31,7 @@ VERBS = {
     "serve": "serving",
     "smoke": "serving",
     "bench": "serving",
+    "kernels": "kernels",
     "verify": "upkeep",
     "store": "upkeep",
     "doctor": "upkeep",

@@ -1,8 +1,8 @@
-"""`python -m bwdeploy.worker JOB.json`: answer one request of `pipeline.jobs` in a process of its own.
+"""`python -m bwdeploy.worker JOB.json`: answer one request in a process of its own.
 
 Progress goes as JSON lines to the original stdout; everything that libraries print, and the traceback of a
 failure, goes to stderr, which the executor keeps as the log. The answer is a result file that appears whole
-or not at all. Only the entries that `pipeline.jobs` declares can run.
+or not at all. Only the entries that `pipeline.jobs` and `pipeline.kernel_jobs` declare can run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bwdeploy.pipeline import jobs
+from bwdeploy.pipeline import jobs, kernel_jobs
 from bwdeploy.worker import process
 from bwdeploy.worker.failures import describe_failure
 
@@ -66,13 +66,13 @@ def _run(entry: str, request: dict[str, Any], report: Callable[[jobs.Progress], 
 
 
 def declared_entries() -> dict[str, type[jobs.JobRequest[Any]]]:
-    """Every request type of `pipeline.jobs`, by its entry."""
+    """Every request type of `pipeline.jobs` and `pipeline.kernel_jobs`, by its entry."""
     found: dict[str, type[jobs.JobRequest[Any]]] = {}
     pending: list[type[jobs.JobRequest[Any]]] = [jobs.JobRequest]
     while pending:
         request_type = pending.pop()
         pending.extend(request_type.__subclasses__())
-        if "entry" in vars(request_type) and request_type.__module__ == jobs.__name__:
+        if "entry" in vars(request_type) and request_type.__module__ in {jobs.__name__, kernel_jobs.__name__}:
             found[request_type.entry] = request_type
     return found
 

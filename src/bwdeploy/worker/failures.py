@@ -35,6 +35,8 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": kind, "message": known.message, "hint": known.hint}
     if isinstance(known, RecipeError):
         described["findings"] = [finding._asdict() for finding in known.findings]
+    if isinstance(known, ToolError):
+        described["last_lines"] = list(known.last_lines)
     return described
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from bwdeploy.errors import HostError
+from bwdeploy.pipeline.jobs import ProgramNeed
+from bwdeploy.tools.nvcc import NVCC
 from tests.tools.executors.conftest import DIGEST, IMAGE, PLACES, Site
 
 OLDER = "nvcr.io/nvidia/tritonserver:26.03-trtllm-python-py3"
@@ -108,3 +110,23 @@ def test_a_path_of_the_executor_file_is_what_is_looked_for(site: Site) -> None:
     elsewhere.unlink()
     with pytest.raises(HostError, match=r"no program .*/elsewhere-build on PATH"):
         named.require(site.tool("build"))
+
+
+COMPILER = ProgramNeed(program=NVCC, tensorrt_llm="", gpus=0)
+
+
+@pytest.mark.parametrize("place", ["local", "executor: container"])
+def test_a_missing_compiler_is_told_before_where_kernels_are_compiled_here(
+    site: Site, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(site.root / "no-cuda"))
+    with pytest.raises(HostError, match=r"CUDA_HOME is .*no-cuda"):
+        site.executor(place).require(COMPILER)
+
+
+@pytest.mark.parametrize("place", ["docker", "slurm"])
+def test_a_worker_elsewhere_looks_for_the_compiler_itself(
+    site: Site, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(site.root / "no-cuda"))
+    site.executor(place).require(COMPILER)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bwdeploy
+import bwdeploy_kernels
+from bwdeploy.places import shipped_plugins
 from bwdeploy.tools.executors.container import ContainerLauncher
 from bwdeploy.tools.executors.enroot import EnrootLauncher
 from bwdeploy.tools.executors.local import LocalLauncher
 from bwdeploy.tools.executors.programs import launch_of, program_path, run_program
 from bwdeploy.tools.executors.slurm import SlurmLauncher
 from bwdeploy.tools.executors.worker_jobs import WorkerFiles, WorkerPlace, run_worker
+from bwdeploy.tools.nvcc import NVCC, find_nvcc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +60,14 @@ class JobExecutor:
         return run_worker(self.workers, request, files=WorkerFiles(log, scratch), on_progress=on_progress)
 
     def require(self, need: ProgramNeed) -> None:
-        """Tell at once what `run_tool` would refuse; see `Executor.require`."""
+        """Tell at once what `run_tool` would refuse; see `Executor.require`.
+
+        nvcc is started by a worker job: on this machine it is looked for now, elsewhere by the job.
+        """
+        if need.program == NVCC:
+            if isinstance(self.workers.launcher, LocalLauncher):
+                find_nvcc()
+            return
         self.programs.require(need.model_copy(update={"program": program_path(need, self.tools)}))
 
     def run_tool(
@@ -77,12 +88,13 @@ def container_executor(settings: ExecutorSettings) -> JobExecutor:
     """The executor `container`: programs in the Triton image, worker jobs here unless an image is named."""
     workers = WorkerPlace(LocalLauncher(), sys.executable)
     if settings.container.worker_image is not None:
-        package = Path(bwdeploy.__file__).parent
+        packages = [Path(bwdeploy.__file__).parent, Path(bwdeploy_kernels.__file__).parent]
+        above = dict.fromkeys(str(package.parent) for package in packages)
         workers = WorkerPlace(
             _container(settings, settings.container.worker_image),
             _PYTHON_IN_IMAGES,
-            reads=(package,),
-            environment={"PYTHONPATH": str(package.parent)},
+            reads=(*packages, shipped_plugins()),
+            environment={"PYTHONPATH": os.pathsep.join(above)},
         )
     programs = _container(settings, settings.container.image)
     return JobExecutor(workers=workers, programs=programs, tools=settings.tools, device=settings.device)

@@ -147,7 +147,8 @@ def _reported(error: dict[str, Any], log: Path) -> BwdeployError:
         case "store":
             return StoreError(message, hint=hint)
         case _:
-            return ToolError(message, hint=hint, log=log)
+            lines = tuple(error.get("last_lines", ()))
+            return ToolError(message, hint=hint, log=log, last_lines=lines)
 
 
 def _crash(request: JobRequest[ResultT], outcome: Outcome, log: Path) -> ToolError:

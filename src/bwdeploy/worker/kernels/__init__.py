@@ -1,0 +1,1 @@
+"""Jobs about kernel packs: build one, test one, measure one."""
