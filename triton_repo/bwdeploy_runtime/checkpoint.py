@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
-__all__ = ["CheckpointError", "CheckpointInfo", "build_model", "load_model"]
+__all__ = ["CheckpointError", "CheckpointInfo", "InputRounding", "build_model", "load_model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +159,17 @@ def _attach_inputs(
             continue
         input_scale = reader.optional(f"{name}.input_scale")
         weight = cast("Tensor", module.weight)
-        hook = _InputRounding(kind=kind, input_scale=input_scale, smoothing=smoothing, like=weight)
-        module.register_forward_pre_hook(hook)
+        rounding = InputRounding(kind=kind, input_scale=input_scale, smoothing=smoothing, like=weight)
+        rounding.attach(module)
         emulated += kind != "none"
     return emulated
 
 
-class _InputRounding:
-    """Forward pre-hook of a linear layer: multiply by the smoothing vector, then round."""
+class InputRounding:
+    """How the input of a linear layer is changed: multiplied by the smoothing vector, then rounded.
+
+    It stands in the layer's attribute `input_rounding`, where whoever rounds in an earlier kernel finds it.
+    """
 
     def __init__(
         self, *, kind: Activation, input_scale: Tensor | None, smoothing: Tensor | None, like: Tensor
@@ -173,7 +177,23 @@ class _InputRounding:
         self.kind = kind
         self.input_scale = None if input_scale is None else input_scale.to(like.device)
         self.smoothing = None if smoothing is None else smoothing.to(device=like.device, dtype=like.dtype)
+        self._hook: RemovableHandle | None = None
 
-    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        values = inputs[0] if self.smoothing is None else inputs[0] * self.smoothing
-        return (fake_quantize_activation(values, self.kind, self.input_scale), *inputs[1:])
+    def attach(self, layer: nn.Module) -> None:
+        """Do so from now on in a forward pre-hook of `layer`."""
+        self._hook = layer.register_forward_pre_hook(self._before_forward)
+        layer.input_rounding = self
+
+    def remove(self) -> None:
+        """Leave the input as it comes: from now on it comes rounded."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def apply(self, values: Tensor) -> Tensor:
+        """`values` as the layer is meant to see them, in their own type."""
+        smoothed = values if self.smoothing is None else values * self.smoothing
+        return fake_quantize_activation(smoothed, self.kind, self.input_scale)
+
+    def _before_forward(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self.apply(inputs[0]), *inputs[1:])

@@ -20,6 +20,7 @@ _E2M1_STEPS = ((2.0, 1.0), (4.0, 2.0))
 """From these magnitudes on, values lie this far apart; below, 0.5."""
 E4M3_MAX = 448.0
 E4M3_SMALLEST = 2.0**-9
+E4M3_SMALLEST_ROW_SCALE = 1.0 / (E4M3_MAX * 512)
 NVFP4_GROUP = 16
 MX_GROUP = 32
 E8M0_BIAS = 127
@@ -148,9 +149,14 @@ def fake_quantize_fp8(values: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def fake_quantize_fp8_per_token(values: Tensor) -> Tensor:
-    """Round to FP8 and back with one scale for each row (token)."""
+    """Round to FP8 and back with one scale for each row (token): amax / 448, but at least 1 / (448 · 512).
+
+    The bound is the one of the kernels that serve such checkpoints.
+    """
     wide = values.to(torch.float32)
-    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / E4M3_MAX
+    row_max = wide.abs().amax(dim=-1, keepdim=True)
+    # By a tensor: CUDA multiplies by the reciprocal of a plain number, which rounds twice.
+    scale = (row_max / torch.full_like(row_max, E4M3_MAX)).clamp(min=E4M3_SMALLEST_ROW_SCALE)
     return (round_to_e4m3(wide / scale) * scale).to(values.dtype)
 
 
