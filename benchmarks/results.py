@@ -15,10 +15,18 @@ RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("torch", "transformers", "nvidia-modelopt", "pydantic", "typer", "tritonclient")
 
 
-def write_result(name: str, measured: Any, *, command: str = "") -> None:
-    """`command` is what repeats it, when that is more than the module of the same name."""
+def write_result(name: str, measured: Any, *, command: str = "", commit: str = "") -> None:
+    """`command` is what repeats it, when that is more than the module of the same name.
+
+    `commit` names the sources where they were copied to a machine without their history.
+    """
     command = command or f"python -m benchmarks.{name}"
-    result = {"command": command, "machine": machine(), "measured": measured}
+    here = machine()
+    result = {
+        "command": command,
+        "machine": here | {"commit": commit or here["commit"]},
+        "measured": measured,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(measured, indent=1))
