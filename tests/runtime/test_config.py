@@ -12,7 +12,14 @@ from bwdeploy_runtime.errors import ConfigError
 
 
 def test_json_reads_back_as_it_was_written() -> None:
-    config = EngineConfig(runtime="reference", flush_tokens=3, max_seq_len=100, startup_timeout_s=2.5)
+    config = EngineConfig(
+        runtime="reference",
+        flush_tokens=3,
+        max_seq_len=100,
+        startup_timeout_s=2.5,
+        kernels="kernels",
+        kernel_ops=("a", "b"),
+    )
     assert EngineConfig.from_json(config.to_json()) == config
 
 
@@ -27,6 +34,14 @@ def test_json_reads_back_as_it_was_written() -> None:
         ({"streaming": 1}, "streaming is 1, not true or false"),
         ({"checkpoint": "../other"}, "checkpoint is '../other', not a path inside"),
         ({"checkpoint": "/etc"}, "checkpoint is '/etc', not a path inside"),
+        ({"kernels": "../pack", "kernel_ops": ["a"]}, "kernels is '../pack', not a path inside"),
+        (
+            {"kernels": "kernels"},
+            "kernels, the directory of the pack, and kernel_ops, its ops, need each other",
+        ),
+        ({"kernel_ops": ["a"]}, "need each other"),
+        ({"kernel_ops": "a"}, "kernel_ops is 'a', not a list of names"),
+        ({"kernels": "kernels", "kernel_ops": [""]}, "kernel_ops is ('',), not a list of names"),
         ({"runtime": "tensorrt_llm"}, "needs llm_args"),
         ({"stall_timeout_s": float("nan")}, "stall_timeout_s is nan"),
     ],

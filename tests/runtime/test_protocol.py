@@ -32,6 +32,7 @@ EVENTS = [
     Delta("1", "wörld\r\n", 2, "stop", "é", -0.5, {"arrival_time_ns": 1}),
     RequestFailed("1", "invalid", "no"),
     Heartbeat(steps=3, running=1),
+    Heartbeat(steps=3, running=1, kernel_calls={"add_rmsnorm_quant_fp8": 2**40}),
     Fatal("gone"),
 ]
 

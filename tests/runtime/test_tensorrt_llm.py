@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,22 @@ def test_a_prompt_that_leaves_no_room_is_refused(answering: Answering) -> None:
     error = answering.ask("x" * 200, max_tokens=1).error
     assert error is not None
     assert "more than the 99 that fit" in error.message
+
+
+def test_a_directory_without_a_pack_is_refused_before_the_llm_is_made(stand_in: Any, directory: Path) -> None:
+    (directory / "kernels").mkdir()
+    made = len(stand_in.LLM.made)
+    config = replace(CONFIG, kernels="kernels", kernel_ops=("add_rmsnorm_quant_fp8",))
+    with pytest.raises(EngineError, match=r"kernel pack|not from the pack"):
+        TensorRtLlmEngine().load(config, directory, wake=lambda: None)
+    assert len(stand_in.LLM.made) == made
+
+
+def test_without_a_pack_no_kernels_are_counted(stand_in: Any, directory: Path) -> None:
+    engine = TensorRtLlmEngine()
+    assert engine.load(CONFIG, directory, wake=lambda: None).kernels == {}
+    assert engine.kernel_calls() == {}
+    engine.close()
 
 
 def test_close_shuts_the_llm_down(stand_in: Any, directory: Path) -> None:

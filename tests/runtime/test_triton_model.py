@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,13 @@ from tritonclient.utils import InferenceServerException
 
 from bwdeploy.errors import ToolError
 from bwdeploy.recipe.schema import Engine, Serve
+from bwdeploy.serving.client import Endpoint
+from bwdeploy.serving.kernel_runs import check_kernels
 from bwdeploy.serving.repository import RepositoryInputs, Runtime, write_repository
 from bwdeploy.tools.triton_request import ServerRequest
 from bwdeploy.tools.triton_server import start_server
 from bwdeploy_runtime.config import EngineConfig
+from tests.runtime.conftest import KERNEL_OPS
 from tests.runtime.triton_client import GrpcStream, Triton, text_of, wait_until
 
 if TYPE_CHECKING:
@@ -38,12 +42,19 @@ def add_model(
     *,
     runtime: Runtime = "echo",
     checkpoint: Path | None = None,
+    kernels: Path | None = None,
     streaming: bool = True,
     **settings: Any,
 ) -> Path:
     serve = Serve(model_name=name, streaming=streaming)
     inputs = RepositoryInputs(
-        serve=serve, engine=Engine(), checkpoint=checkpoint, llm_args=None, runtime=runtime
+        serve=serve,
+        engine=Engine(),
+        checkpoint=checkpoint,
+        llm_args=None,
+        runtime=runtime,
+        kernels=kernels,
+        kernel_ops=KERNEL_OPS if kernels else (),
     )
     engine_json = write_repository(repository, inputs) / "1" / "engine.json"
     config = EngineConfig.from_json(engine_json.read_text())
@@ -64,7 +75,9 @@ def engine_pid(engine_json: Path) -> int | None:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+def repository(
+    tmp_path_factory: pytest.TempPathFactory, tiny_fp8_checkpoint: Path, kernel_pack: Path
+) -> Path:
     directory = tmp_path_factory.mktemp("repository")
     add_model(directory, "echo")
     add_model(directory, "token_by_token", flush_tokens=1, flush_interval_ms=0)
@@ -74,7 +87,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) 
     add_model(directory, "whole", streaming=False)
     add_model(directory, "narrow_whole", streaming=False, echo_token_delay_ms=20, max_running=1, max_queued=1)
     add_model(directory, "mortal", echo_token_delay_ms=20, stall_timeout_s=1.5)
-    add_model(directory, "reference", runtime="reference", checkpoint=tiny_checkpoint)
+    add_model(
+        directory, "reference", runtime="reference", checkpoint=tiny_fp8_checkpoint, kernels=kernel_pack
+    )
     return directory
 
 
@@ -336,6 +351,18 @@ def test_a_lost_engine_is_told_to_the_client_and_healed(
     wait_until(lambda: "text_output" in triton.generate("mortal", "healed")[1])
     wait_until(lambda: triton.metric("bwdeploy_engine_restarts_total", "mortal") == restarts + 1)
     assert engine_pid(engine_json) not in (lost, None)
+
+
+def test_the_smoke_test_sees_that_the_kernels_of_the_pack_ran(triton: Triton) -> None:
+    triton.generate("reference", "the quick brown", sampling_param_max_tokens=5)
+    server = triton.server
+    endpoint = Endpoint(
+        http=server.http_url, grpc=server.grpc_url, metrics=server.metrics_url, model="reference"
+    )
+    check = check_kernels(endpoint, KERNEL_OPS)
+    assert check.ok, check.detail
+    called = "called [1-9][0-9]* times, answered by its reference"  # there is no GPU here
+    assert re.fullmatch(f"{KERNEL_OPS[0]} {called}; {KERNEL_OPS[1]} {called}", check.detail)
 
 
 def test_metrics_count_what_happened(triton: Triton) -> None:

@@ -37,16 +37,18 @@ instance_group [ { count: 1 kind: KIND_CPU } ]
 model_transaction_policy { decoupled: true }
 """
 
+KERNEL = "add_rmsnorm_quant_fp8"
 TEXT = "The quick brown fox jumps over the lazy dög. " * 20
 
 
-def add_echo(repository: Path, *, delay_ms: float, **serve: Any) -> str:
-    """Write an echo model and return its name."""
+def add_echo(repository: Path, *, delay_ms: float, kernel_ops: tuple[str, ...] = (), **serve: Any) -> str:
+    """Write an echo model and return its name; it counts kernels without ever running one."""
     section = Serve(**serve)
     inputs = RepositoryInputs(serve=section, engine=Engine(), checkpoint=None, llm_args=None, runtime="echo")
     engine_json = write_repository(repository, inputs) / "1" / "engine.json"
     config = json.loads(engine_json.read_text())
-    engine_json.write_text(json.dumps({**config, "echo_token_delay_ms": delay_ms}))
+    kernels = {"kernels": "kernels", "kernel_ops": kernel_ops} if kernel_ops else {}
+    engine_json.write_text(json.dumps({**config, **kernels, "echo_token_delay_ms": delay_ms}))
     return section.model_name
 
 
@@ -71,6 +73,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
     add_echo(folder / "repository", delay_ms=5, model_name="cumulative", cumulative_text=True)
     add_echo(folder / "repository", delay_ms=0, model_name="whole", streaming=False)
     add_echo(folder / "repository", delay_ms=0, model_name="small", max_running=1, max_queued=0)
+    add_echo(folder / "repository", delay_ms=0, model_name="idle_kernels", kernel_ops=(KERNEL,))
     add_ensemble(folder / "repository")
     request = ServerRequest(
         repository=folder / "repository", log=folder / "triton.log", startup_timeout_s=60, exit_timeout_s=1

@@ -14,6 +14,7 @@ from bwdeploy.serving.ask import ask
 from bwdeploy.serving.client import Sampling
 from bwdeploy.serving.deployment import open_deployment
 from bwdeploy.serving.serve import ServeOptions, serving
+from bwdeploy.serving.smoke import smoke_options
 from bwdeploy.serving.vocabulary import ensemble_vocabulary
 from tests.serving.conftest import TEXT, add_ensemble
 from tests.tools.test_triton_ranks import RANK
@@ -77,6 +78,16 @@ def test_an_engine_answers_through_its_ensemble_with_a_process_for_each_rank(out
     assert (deployment.model, deployment.vocabulary) == ("ensemble", ensemble_vocabulary("1.2.1"))
     assert deployment.engine is not None
     assert (deployment.engine.world_size, deployment.engine.mode) == (2, "leader")
+
+
+def test_the_kernels_of_the_recipe_are_what_the_smoke_test_looks_for(tmp_path: Path) -> None:
+    write_manifest(tmp_path, engine={}, layout={}, serve={"runtime": "reference", "model_name": "demo"})
+    manifest = json.loads((tmp_path / "bwdeploy.json").read_text())
+    manifest["recipe"]["kernels"] = ["add_rmsnorm_quant_fp8"]
+    (tmp_path / "bwdeploy.json").write_text(json.dumps(manifest))
+    (tmp_path / "model_repository" / "demo").mkdir(parents=True)
+    (tmp_path / "model_repository" / "demo" / "config.pbtxt").write_text('name: "demo"')
+    assert smoke_options(open_deployment(tmp_path)).kernels == ("add_rmsnorm_quant_fp8",)
 
 
 def test_an_engine_is_served_by_this_machines_server(

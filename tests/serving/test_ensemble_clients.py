@@ -49,6 +49,7 @@ def test_the_smoke_test_skips_what_an_ensemble_does_not_promise(ensemble: Endpoi
         "unknown-parameter",
         "cancel-grpc",
         "cancel-http",
+        "kernels",
     ]
     assert [check.id for check in report.checks if not check.skipped] == ["canary", "routes[0]", "max-tokens"]
 

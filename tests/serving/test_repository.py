@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import filecmp
 import importlib.util
@@ -112,6 +113,27 @@ def test_engine_json_carries_the_recipe(inputs: RepositoryInputs, out: Path) -> 
     assert config.llm_args is not None
     assert (version / config.llm_args).read_text() == "max_batch_size: 8\n"
     assert (version / config.checkpoint / "model.safetensors").is_file()
+
+
+def test_the_kernel_pack_is_linked_and_named(inputs: RepositoryInputs, out: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    (pack / "lib").mkdir(parents=True)
+    (pack / "manifest.json").write_text("{}")
+    (pack / "lib" / "silu_mul_quant_fp8.so").write_bytes(b"code")
+    with_pack = dataclasses.replace(inputs, kernels=pack, kernel_ops=("silu_mul_quant_fp8",))
+    version = write_repository(out, with_pack) / "1"
+    config = EngineConfig.from_json((version / "engine.json").read_text())
+    assert config.kernel_ops == ("silu_mul_quant_fp8",)
+    assert config.kernels is not None
+    for name in ("manifest.json", "lib/silu_mul_quant_fp8.so"):
+        assert (version / config.kernels / name).samefile(pack / name)
+
+
+def test_without_kernels_there_is_no_pack(inputs: RepositoryInputs, out: Path) -> None:
+    version = write_repository(out, inputs) / "1"
+    config = EngineConfig.from_json((version / "engine.json").read_text())
+    assert (config.kernels, config.kernel_ops) == (None, ())
+    assert not (version / "kernels").exists()
 
 
 @pytest.mark.parametrize("streaming", [True, False])

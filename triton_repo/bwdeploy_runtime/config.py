@@ -33,6 +33,10 @@ class EngineConfig:
     """Directory of the checkpoint, relative to engine.json."""
     llm_args: str | None = None
     """YAML file with arguments for tensorrt_llm.LLM, relative to engine.json."""
+    kernels: str | None = None
+    """Directory of the kernel pack, relative to engine.json."""
+    kernel_ops: tuple[str, ...] = ()
+    """Ops of the pack that the model runs with."""
     streaming: bool = True
     """The Triton model is decoupled and takes `streaming: true`."""
     chat_template: bool = False
@@ -64,11 +68,15 @@ class EngineConfig:
     """Runtime echo only: pause between the tokens of a request."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.kernel_ops, list):  # from JSON
+            object.__setattr__(self, "kernel_ops", tuple(self.kernel_ops))
         problems = [text for item in fields(self) if (text := _problem(item, getattr(self, item.name)))]
         if not problems and self.runtime not in RUNTIMES:
             problems.append(f"runtime is {self.runtime!r}. {suggestion(self.runtime, RUNTIMES)}")
         if not problems and self.runtime == "tensorrt_llm" and self.llm_args is None:
             problems.append("runtime tensorrt_llm needs llm_args, the YAML file with the LLM arguments")
+        if not problems and (self.kernels is None) != (not self.kernel_ops):
+            problems.append("kernels, the directory of the pack, and kernel_ops, its ops, need each other")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -101,6 +109,8 @@ class EngineConfig:
             raise ConfigError(f"engine.json: {error}") from error
 
 
+_PATHS = ("checkpoint", "llm_args", "kernels")
+_NAMES = "tuple[str, ...]"
 _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "bool": ((bool,), "true or false"),
@@ -113,11 +123,14 @@ def _problem(item: Any, value: object) -> str:  # noqa: ANN401 - dataclasses.Fie
     kind, _, optional = str(item.type).partition(" | ")
     if value is None and optional:
         return ""
+    if kind == _NAMES:
+        whole = isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+        return "" if whole else f"{item.name} is {value!r}, not a list of names"
     types, words = _ACCEPTED[kind]
     if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
         return f"{item.name} is {value!r}, not {words}"
     if isinstance(value, str):
-        return _path_problem(item.name, value) if item.name in {"checkpoint", "llm_args"} else ""
+        return _path_problem(item.name, value) if item.name in _PATHS else ""
     low, high = item.metadata.get("low"), item.metadata.get("high")
     if (
         low is not None

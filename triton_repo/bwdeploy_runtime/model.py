@@ -45,11 +45,17 @@ class TritonPythonModel:
         try:
             self._config = EngineConfig.from_json((directory / "engine.json").read_text(encoding="utf-8"))
             self._link = EngineLink(self._config, directory)
-            self._link.start()
+            info = self._link.start()
         except (RuntimeFault, OSError) as error:
             raise pb_utils.TritonModelException(str(error)) from error
         self._decoupled = pb_utils.using_decoupled_model_transaction_policy(json.loads(args["model_config"]))
-        self._metrics = Metrics(pb_utils, model=args["model_name"], version=args["model_version"])
+        self._metrics = Metrics(
+            pb_utils,
+            model=args["model_name"],
+            version=args["model_version"],
+            device="cpu" if info["device"] == "cpu" else "cuda",
+            kernel_ops=self._config.kernel_ops,
+        )
         self._live = LiveRequests()
         self._ids = itertools.count(1)
         self._leaving = threading.Event()
@@ -138,5 +144,8 @@ class TritonPythonModel:
             for request_id in self._live.cancelled_by_client():
                 self._link.cancel(request_id)
             self._metrics.update(
-                in_flight=self._link.running, queued=self._link.queued, restarts=self._link.restarts
+                in_flight=self._link.running,
+                queued=self._link.queued,
+                restarts=self._link.restarts,
+                kernel_calls=self._link.kernel_calls,
             )

@@ -88,6 +88,8 @@ class Heartbeat:
     event = "heartbeat"
     steps: int
     running: int
+    kernel_calls: dict[str, int] = field(default_factory=dict)
+    """Op of the kernel pack → how often it has run in this process."""
 
 
 @dataclass(frozen=True)

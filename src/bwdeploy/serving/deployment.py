@@ -49,6 +49,8 @@ class Deployment:
     """None when Triton loads no engine."""
     nodes: int = 1
     """Machines that its ranks are spread over."""
+    kernels: tuple[str, ...] = ()
+    """Ops of the kernel pack that the model runs with."""
 
     @property
     def repository(self) -> Path:
@@ -77,6 +79,7 @@ def open_deployment(directory: Path) -> Deployment:
         vocabulary=ensemble_vocabulary(recipe.engine.tensorrt_llm) if has_engine else LLMAPI,
         engine=_engine_launch(directory, recipe) if has_engine else None,
         nodes=recipe.layout.nodes if has_engine else 1,
+        kernels=recipe.kernels,
     )
     if not (deployment.repository / deployment.model / "config.pbtxt").is_file():
         raise StoreError(
@@ -110,7 +113,10 @@ def _engine_launch(directory: Path, recipe: Recipe) -> EngineLaunch:
             hint="Build the recipe again",
         )
     return EngineLaunch(
-        version=recipe.engine.tensorrt_llm, world_size=found.mapping.world_size, mode=recipe.serve.launch_mode
+        version=recipe.engine.tensorrt_llm,
+        world_size=found.mapping.world_size,
+        mode=recipe.serve.launch_mode,
+        plugins=bool(recipe.kernels),
     )
 
 

@@ -5,6 +5,7 @@
     <model_name>/1/engine.json                    the runtime's configuration
     <model_name>/1/checkpoint/                    hard links to the quantized checkpoint
     <model_name>/1/llm_args.yaml                  for the runtime tensorrt_llm
+    <model_name>/1/kernels/                       hard links to the kernel pack, if kernels are named
 
 It reads no weights and starts nothing.
 """
@@ -30,6 +31,7 @@ Runtime = Literal["reference", "tensorrt_llm", "echo"]
 _VERSION: Final = "1"
 _CHECKPOINT: Final = "checkpoint"
 _LLM_ARGS: Final = "llm_args.yaml"
+_KERNELS: Final = "kernels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,10 @@ class RepositoryInputs:
     """The quantized checkpoint with its tokenizer; None for the echo runtime only."""
     llm_args: Path | None
     """The engine stage's llm_args.yaml; None when the runtime needs none."""
+    kernels: Path | None = None
+    """The kernel pack."""
+    kernel_ops: tuple[str, ...] = ()
+    """The ops of the pack that the model runs with; none without a pack."""
     trust_remote_code: bool = False
     runtime: Runtime | None = None
     """In place of the recipe's."""
@@ -65,6 +71,8 @@ def write_repository(directory: Path, inputs: RepositoryInputs) -> Path:
             link_tree(inputs.checkpoint, version / _CHECKPOINT)
         if inputs.llm_args is not None:
             link_or_copy(inputs.llm_args, version / _LLM_ARGS)
+        if inputs.kernels is not None:
+            link_tree(inputs.kernels, version / _KERNELS)
     except OSError as error:
         raise StoreError(
             f"The model repository cannot be written: {error.filename or model}: {error.strerror or error}.",
@@ -81,6 +89,8 @@ def engine_config(inputs: RepositoryInputs) -> EngineConfig:
         runtime=runtime,
         checkpoint=_CHECKPOINT,
         llm_args=_LLM_ARGS if runtime == "tensorrt_llm" else None,
+        kernels=_KERNELS if inputs.kernels is not None else None,
+        kernel_ops=inputs.kernel_ops,
         streaming=serve.streaming,
         chat_template=serve.chat_template,
         cumulative_text=serve.cumulative_text,

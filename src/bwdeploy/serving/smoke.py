@@ -2,7 +2,8 @@
 
 Few short greedy generations, because the demo model makes about 12 tokens/s on a CPU: each prompt once per
 route, then on the first prompt one answer each for max_tokens, a stop string and two cancellations.
-It judges behavior, not the quality of answers. What an engine's ensemble does not promise is skipped.
+It judges behavior, not the quality of answers. What an engine's ensemble does not promise is skipped. Last,
+each fused kernel that the recipe names must have run meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bwdeploy.errors import ToolError
 from bwdeploy.serving import grpc_client, http_client, metrics
 from bwdeploy.serving.canary import probe
 from bwdeploy.serving.client import DEFAULT_IDLE_S, Answer, GenerationError, Sampling, collect, first_piece
+from bwdeploy.serving.kernel_runs import check_kernels
 from bwdeploy.serving.smoke_report import (
     SmokeAnswer,
     SmokeCheck,
@@ -50,6 +52,8 @@ class SmokeOptions:
     """The model takes `streaming: true`."""
     cumulative_text: bool = False
     """Each streamed response repeats the whole text so far."""
+    kernels: tuple[str, ...] = ()
+    """Ops of the kernel pack that must have run."""
     long_answer_tokens: int = 256
     """Asked for by the requests that are cancelled after their first piece."""
     idle_s: float = DEFAULT_IDLE_S
@@ -65,6 +69,7 @@ def smoke_options(deployment: Deployment) -> SmokeOptions:
         long_answer_tokens=min(usual.long_answer_tokens, serve.max_output_tokens),
         streaming=serve.streaming,
         cumulative_text=serve.cumulative_text and deployment.vocabulary.ours,
+        kernels=deployment.kernels,
     )
 
 
@@ -95,6 +100,7 @@ class _Smoke:
                 self._check(f"routes[{number}]", partial(self._routes, f"routes[{number}]", prompt, answers))
             if answers:
                 self._check_first(answers[0])
+            self._check("kernels", partial(check_kernels, self._endpoint, self._options.kernels))
         return SmokeReport(
             model=self._endpoint.model,
             checks=tuple(self._checks),

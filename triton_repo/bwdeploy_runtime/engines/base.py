@@ -6,11 +6,11 @@ loop in `worker` detokenizes, matches, gathers and sends, in the same way for al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bwdeploy_runtime.config import EngineConfig
@@ -51,10 +51,12 @@ class EngineInfo:
     device: str
     max_seq_len: int | None
     """Prompt plus answer in tokens; None: no limit."""
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """Op of the kernel pack → modules of the model that call it."""
 
 
 class Engine(Protocol):
-    """All methods are called from the engine loop's thread."""
+    """All methods but `kernel_calls` are called from the engine loop's thread."""
 
     def load(self, config: EngineConfig, directory: Path, *, wake: Callable[[], None]) -> EngineInfo:
         """Load the model of `directory`; `wake` may be called from any thread when `step` has news.
@@ -86,6 +88,10 @@ class Engine(Protocol):
 
     def pause_s(self) -> float | None:
         """How long an empty-handed `step` should be left alone; 0 not at all, None until `wake`."""
+        ...
+
+    def kernel_calls(self) -> Mapping[str, int]:
+        """Op of the kernel pack → how often it has run in this process; from any thread, once loaded."""
         ...
 
     def close(self) -> None:

@@ -85,6 +85,10 @@ class EchoEngine:
             return None
         return max(0.0, min(answer.due_s for answer in self._answers.values()) - time.monotonic())
 
+    def kernel_calls(self) -> dict[str, int]:
+        """There are none."""
+        return {}
+
     def close(self) -> None:
         """Forget all answers."""
         self._answers.clear()

@@ -12,10 +12,12 @@ import importlib
 import logging
 import queue
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy_runtime.engines.base import EngineInfo, Request, Tokens
 from bwdeploy_runtime.engines.prompts import PromptEncoder, room_for_answer
+from bwdeploy_runtime.engines.trtllm_kernels import WorkerKernels
 from bwdeploy_runtime.engines.trtllm_metrics import performance
 from bwdeploy_runtime.errors import EngineError
 from bwdeploy_runtime.protocol import RequestFailed
@@ -48,12 +50,13 @@ class TensorRtLlmEngine:
         self._wake: Callable[[], None] = lambda: None
         self._max_input_len: int | None = None
         self._max_seq_len: int | None = None
+        self._kernels: WorkerKernels | None = None
 
     def load(self, config: EngineConfig, directory: Path, *, wake: Callable[[], None]) -> EngineInfo:
         """Build the LLM with the arguments of llm_args.yaml.
 
         Raises:
-            EngineError: tensorrt_llm is missing, or the file cannot be used.
+            EngineError: tensorrt_llm is missing, the file cannot be used, or the kernel pack does not fit.
         """
         self._api = _import_tensorrt_llm()
         checkpoint = directory / config.checkpoint
@@ -65,13 +68,20 @@ class TensorRtLlmEngine:
             config.max_input_len,
             arguments.get("max_seq_len", config.max_seq_len),
         )
-        self._llm = self._api.LLM(
-            model=str(checkpoint), trust_remote_code=config.trust_remote_code, **arguments
-        )
+        if config.kernels is not None:
+            self._kernels = WorkerKernels(directory / config.kernels, config.kernel_ops, arguments)
+        with self._kernels.loading() if self._kernels else nullcontext():
+            self._llm = self._api.LLM(
+                model=str(checkpoint), trust_remote_code=config.trust_remote_code, **arguments
+            )
+        modules = self._kernels.modules() if self._kernels else {}
         self._wake = wake
         self._thread.start()
         return EngineInfo(
-            engine=f"tensorrt_llm {self._api.__version__}", device="cuda", max_seq_len=self._max_seq_len
+            engine=f"tensorrt_llm {self._api.__version__}",
+            device="cuda",
+            max_seq_len=self._max_seq_len,
+            kernels=modules,
         )
 
     def detokenizer(self) -> TokenizerDetokenizer:
@@ -113,12 +123,18 @@ class TensorRtLlmEngine:
         """Until the LLM wakes us."""
         return None
 
+    def kernel_calls(self) -> dict[str, int]:
+        """Of all worker processes on this machine, as of half a second ago."""
+        return self._kernels.calls() if self._kernels else {}
+
     def close(self) -> None:
         """End the LLM and its worker processes."""
         if self._thread.is_alive():
             self._asyncio.call_soon_threadsafe(self._asyncio.stop)
             self._thread.join()
             self._llm.shutdown()
+        if self._kernels is not None:
+            self._kernels.close()
 
     def _emit(self, event: Tokens | RequestFailed) -> None:
         self._events.put(event)

@@ -52,6 +52,10 @@ class Owner(Protocol):
         """Something about a request."""
         ...
 
+    def on_kernel_calls(self, calls: dict[str, int]) -> None:
+        """How often each op of the kernel pack has run in this life."""
+        ...
+
 
 class EngineLife:
     """Starts in `run`, which returns when the process is gone."""
@@ -134,6 +138,7 @@ class EngineLife:
             for event in map(self._decode, lines):
                 if isinstance(event, Heartbeat):
                     watch.steps(event.steps, now_s)
+                    self._owner.on_kernel_calls(event.kernel_calls)
                 elif isinstance(event, Delta | RequestFailed):
                     self._owner.on_result(event)
             hung = watch.verdict(running=self._owner.running, now_s=now_s)

@@ -49,6 +49,9 @@ class EngineLink:
         """The engine's output; kept after `close` if the engine ever failed."""
         self.restarts = 0
         """How often the engine was lost and started again."""
+        self.kernel_calls: dict[str, int] = {}
+        """Op of the kernel pack → how often it has run in all lives of the engine; replaced as a whole."""
+        self._calls_before: dict[str, int] = {}
         self._lock = threading.Lock()
         self._admission = Admission(max_running=config.max_running, max_queued=config.max_queued)
         self._connection: EngineConnection | None = None
@@ -124,6 +127,7 @@ class EngineLink:
         """For `life`: requests may come now."""
         with self._lock:
             self._connection, self._process = connection, process
+        self._calls_before = self.kernel_calls
         self._info = info
         self._first_start.set()
         _LOG.info("the engine is ready: %s", info)
@@ -140,6 +144,12 @@ class EngineLink:
             _deliver(ticket, partial(ticket.sink.on_delta, event))
         else:
             _deliver(ticket, partial(ticket.sink.on_error, event.code, event.message))
+
+    def on_kernel_calls(self, calls: dict[str, int]) -> None:
+        """For `life`: add what this life has counted to what was there before it."""
+        if calls:
+            before = self._calls_before
+            self.kernel_calls = before | {op: before.get(op, 0) + count for op, count in calls.items()}
 
     def _free_place(self, request_id: str) -> None:
         with self._lock:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bwdeploy_runtime.stub.triton_types import Metric, MetricFamily, PbUtils
 
 _FIRST_TOKEN_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
@@ -19,7 +21,16 @@ _INTER_TOKEN_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 class Metrics:
     """Families of one model; `pb_utils` is Triton's module, passed in."""
 
-    def __init__(self, pb_utils: PbUtils, *, model: str, version: str) -> None:
+    def __init__(
+        self,
+        pb_utils: PbUtils,
+        *,
+        model: str,
+        version: str,
+        device: str,
+        kernel_ops: Sequence[str],
+    ) -> None:
+        """`device`, cuda or cpu, is where the ops of the kernel pack run: on a CPU their references do."""
         self._labels = {"model": model, "version": version}
         self._kinds = pb_utils.MetricFamily
         self._families: list[
@@ -45,10 +56,14 @@ class Metrics:
             "Mean time between the tokens of an answer; one observation per answer",
             _INTER_TOKEN_BUCKETS_S,
         )
+        self._kernel_calls = self._by_op(
+            "bwdeploy_kernel_calls_total", "Runs of an op of the kernel pack", kernel_ops, device
+        )
         self._last_gauges = (0, 0)
         self._known_restarts = 0
+        self._known_calls = dict.fromkeys(kernel_ops, 0)
 
-    def update(self, *, in_flight: int, queued: int, restarts: int) -> None:
+    def update(self, *, in_flight: int, queued: int, restarts: int, kernel_calls: Mapping[str, int]) -> None:
         """Housekeeping: the current state of the link."""
         if (in_flight, queued) != self._last_gauges:
             self._last_gauges = (in_flight, queued)
@@ -57,6 +72,11 @@ class Metrics:
         if restarts > self._known_restarts:
             self._restarts.increment(restarts - self._known_restarts)
             self._known_restarts = restarts
+        for op, metric in self._kernel_calls.items():
+            calls = kernel_calls.get(op, 0)
+            if calls > self._known_calls[op]:
+                metric.increment(calls - self._known_calls[op])
+                self._known_calls[op] = calls
 
     def finished(self, reason: str, *, tokens: int, times: dict[str, float]) -> None:
         """A request has ended; `times` by names of tensors.PERFORMANCE_OUTPUTS, in ns."""
@@ -77,6 +97,13 @@ class Metrics:
 
     def _counter(self, name: str, description: str) -> Metric:
         return self._new_family(name, description, self._kinds.COUNTER).Metric(labels=self._labels)
+
+    def _by_op(self, name: str, description: str, ops: Sequence[str], device: str) -> dict[str, Metric]:
+        """A counter for each op, there from the start: one that stays 0 must be seen."""
+        if not ops:
+            return {}
+        family = self._new_family(name, description, self._kinds.COUNTER)
+        return {op: family.Metric(labels=self._labels | {"op": op, "device": device}) for op in ops}
 
     def _histogram(self, name: str, description: str, buckets: list[float]) -> Metric:
         family = self._new_family(name, description, self._kinds.HISTOGRAM)

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ _LOG = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 _RECEIVE_BYTES = 1 << 16
 _HEARTBEATS_PER_STALL = 4
+_COUNT_EVERY_S = 1.0
+"""Reading the counters of kernels takes a copy from the device, or a file, for each."""
 
 
 class EngineWorker:
@@ -51,6 +54,7 @@ class EngineWorker:
         self._config = config
         self._send_lock = threading.Lock()
         self._left = threading.Event()
+        self._counting_failed = False
         self._engine = create_engine(config.runtime)
         self._loop = EngineLoop(self._engine, config, send=self._send)
 
@@ -95,9 +99,26 @@ class EngineWorker:
                 self._loop.post(command)
 
     def _beat(self) -> None:
-        period_s = min(1.0, self._config.stall_timeout_s / _HEARTBEATS_PER_STALL)
+        period_s = min(_COUNT_EVERY_S, self._config.stall_timeout_s / _HEARTBEATS_PER_STALL)
+        calls: dict[str, int] = {}
+        counted_s = time.monotonic()
         while not self._left.wait(period_s):
-            self._send([Heartbeat(steps=self._loop.steps, running=self._loop.running)])
+            if time.monotonic() - counted_s >= _COUNT_EVERY_S:
+                counted_s = time.monotonic()
+                calls = self._kernel_calls(calls)
+            self._send([Heartbeat(self._loop.steps, self._loop.running, calls)])
+
+    def _kernel_calls(self, known: dict[str, int]) -> dict[str, int]:
+        try:
+            calls = dict(self._engine.kernel_calls())
+        except Exception:  # noqa: BLE001 - see below
+            # Whatever it is, the engine's own step tells of it; without heartbeats the engine would be ended.
+            if not self._counting_failed:  # one traceback, not one a second
+                _LOG.exception("the calls of kernels could not be counted")
+            self._counting_failed = True
+            return known
+        self._counting_failed = False
+        return calls
 
 
 def die_with_parent() -> None:
