@@ -35,12 +35,14 @@ def main() -> None:
     for name in INTEGERS:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--trust_remote_code", action="store_true")
+    parser.add_argument("--custom_module_dirs", action="append", default=[])
     names = ["--extra_llm_api_options"]
     if os.environ["TRTLLM_VERSION"] >= "1.2.0":
         names.append("--config")
     parser.add_argument(*names, dest="config")
     options = parser.parse_args(words)
     assert Path(options.model, "config.json").is_file(), options.model
+    assert all(Path(directory, "__init__.py").is_file() for directory in options.custom_module_dirs)
     print(json.dumps({**vars(options), "file": Path(options.config).read_text()}))  # noqa: T201
 
 

@@ -24,6 +24,7 @@ from bwdeploy.recipe.words import path_problem
 from bwdeploy.serving.engine_repository import EngineRepositoryInputs, write_engine_repository
 from bwdeploy.serving.model_config import parse_pbtxt, refusals, to_pbtxt
 from bwdeploy.tools import triton_container
+from bwdeploy.tools.triton_ranks import EngineLaunch, server_words
 from bwdeploy.tools.triton_request import ServerRequest
 from bwdeploy.tools.triton_server import start_server
 
@@ -265,6 +266,19 @@ def test_the_engine_is_linked_and_named_where_the_repository_is_mounted(
     mounted = path.relative_to(triton_container.REPOSITORY_INSIDE)
     assert (out / mounted / "rank0.engine").samefile(engines / "rank0.engine")
     assert str(path.parents[2]) in (out / "ensemble" / "1" / "README.md").read_text()
+
+
+def test_the_kernel_pack_lies_where_the_launch_looks_for_its_plugins(
+    out: Path, inputs: EngineRepositoryInputs, tmp_path: Path
+) -> None:
+    library = tmp_path / "pack" / "tensorrt" / "libbwdeploy_tensorrt_plugins.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"plugins")
+    write_engine_repository(out, inputs._replace(kernels=tmp_path / "pack"))
+    launch = EngineLaunch(version="1.2.1", world_size=1, plugins=True)
+    program, preload, server = server_words("tritonserver", repository=str(out), launch=launch)
+    assert (program, server) == ("env", "tritonserver")
+    assert Path(preload.removeprefix("LD_PRELOAD=")).samefile(library)
 
 
 def test_engine_and_tokenizer_may_lie_elsewhere(out: Path, inputs: EngineRepositoryInputs) -> None:

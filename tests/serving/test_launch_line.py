@@ -123,3 +123,26 @@ def test_no_word_is_left_to_the_shell_of_the_image(mode: Literal["leader", "orch
     assert ("mpirun" in words) == (mode == "leader")
     assert not {"sh", "bash", "-c"} & set(words)
     parse(list(words[2:]))
+
+
+PRELOAD = "LD_PRELOAD=/models/tensorrt_llm/1/kernels/tensorrt/libbwdeploy_tensorrt_plugins.so"
+
+
+def test_the_plugins_of_a_kernel_pack_are_loaded_into_every_server_and_nothing_else() -> None:
+    engine = EngineLaunch(version="1.2.1", world_size=2, plugins=True)
+    layout = Layout(gpu="B200", gpus_per_node=2, tp=2)
+    words = launch_words("demo", repository="model_repository", engine=engine, layout=layout)
+    places = [index for index, word in enumerate(words) if word == "tritonserver"]
+    assert len(places) == 2
+    assert [words[index - 2 : index] for index in places] == [("env", PRELOAD)] * 2
+    assert words.count(PRELOAD) == 2
+    parse(list(words[2:]))
+
+
+def test_tasks_of_slurm_load_the_plugins_inside_their_container() -> None:
+    engine = EngineLaunch(version="1.2.1", world_size=16, plugins=True)
+    layout = Layout(gpu="B200", nodes=2, gpus_per_node=8, tp=8, pp=2)
+    words = launch_words("demo", repository="model_repository", engine=engine, layout=layout)
+    own = words[words.index("-c") + 1]
+    assert own.startswith(f'exec env {PRELOAD} tritonserver "$@" ')
+    assert own.endswith('bwlaunch_${SLURM_JOB_ID}_${SLURM_PROCID}_"')

@@ -16,6 +16,7 @@ from bwdeploy.errors import StoreError
 from bwdeploy.facts.llm_api_options import launch_options
 from bwdeploy.recipe.schema import Engine, Layout, Serve
 from bwdeploy.serving.trtllm_serve import TrtllmServeInputs, write_trtllm_serve
+from tests.kernel_pack.tensorrt_llm_packs import write_whole_pack
 from tests.tools.stand_in_docker import parse
 
 ARGUMENTS: dict[str, Any] = {
@@ -114,6 +115,15 @@ def test_the_checkpoint_is_linked_under_the_models_name(inputs: TrtllmServeInput
         "launch.sh",
         "launch_container.sh",
     ]
+
+
+def test_the_kernel_pack_is_named_as_a_custom_module(inputs: TrtllmServeInputs, tmp_path: Path) -> None:
+    pack = write_whole_pack(tmp_path / "pack", ("add_rmsnorm_quant_fp8",))
+    out = written(inputs._replace(kernels=pack, engine=Engine(tensorrt_llm="1.2.1")), tmp_path)
+    assert (out / "kernels" / "manifest.json").samefile(pack / "manifest.json")
+    given = launched(out / "launch.sh", "1.2.1")
+    [module] = given["custom_module_dirs"]
+    assert module == "kernels/bwdeploy_kernels/tensorrt_llm/custom_modules/bwdeploy_kernel_pack"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from bwdeploy.tools.executors.images import enroot_reference
 from bwdeploy.tools.triton_container import REPOSITORY_INSIDE, container_command, image_for
+from bwdeploy.tools.triton_ranks import server_words
 from bwdeploy.tools.triton_request import LaunchIdentity, Ports, ServerRequest, server_arguments
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ _REFUSE_ODD_PLACE: Final = (
 """These signs part one field of a mount from the next, so that a name could add options."""
 _DRAW_WORD: Final = "secret=\"$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')\""
 _OWN_RANK: Final = (
-    'exec tritonserver "$@" '
+    'exec {server} "$@" '
     '--backend-config="python,shm-region-prefix-name='
-    f'{_IDENTITY.shared_memory_prefix}${{SLURM_JOB_ID}}_${{SLURM_PROCID}}_"'
+    f'{_IDENTITY.shared_memory_prefix}${{{{SLURM_JOB_ID}}}}_${{{{SLURM_PROCID}}}}_"'
 )
 """Each rank of each job needs its own name for shared memory, and Slurm tells both only when it runs."""
 
@@ -79,7 +80,9 @@ def launch_words(name: str, *, repository: str, engine: EngineLaunch, layout: La
         f"{_PYXIS_MOUNT}{place}:{REPOSITORY_INSIDE}:ro",
         "sh",
         "-c",
-        _OWN_RANK,
+        _OWN_RANK.format(
+            server=shlex.join(server_words("tritonserver", repository=REPOSITORY_INSIDE, launch=engine))
+        ),
         "sh",
         *shared,
     )

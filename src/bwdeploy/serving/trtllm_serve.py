@@ -2,6 +2,7 @@
 
     checkpoint/<model_name>/    hard links to the checkpoint; clients name the model by this directory
     config.yaml                 the LLM API arguments that are no options of trtllm-serve
+    kernels/                    hard links to the kernel pack, if kernels are named
     launch.sh                   trtllm-serve with its options, to be run where TensorRT-LLM is
     launch_container.sh         the same inside NVIDIA's image, on one machine
 
@@ -42,6 +43,9 @@ LAUNCH_CONTAINER: Final = "launch_container.sh"
 CONFIG: Final = "config.yaml"
 
 _CHECKPOINT: Final = "checkpoint"
+_KERNELS: Final = "kernels"
+_CUSTOM_MODULE: Final = "bwdeploy_kernels/tensorrt_llm/custom_modules/bwdeploy_kernel_pack"
+"""In a pack. The option that takes it, --custom_module_dirs, is in trtllm-serve of 1.2.1 and later."""
 _IMAGE: Final = "nvcr.io/nvidia/tensorrt-llm/release:{version}"
 _INSIDE: Final = "/deployment"
 _CONFIG_SINCE: Final = "1.2.0"
@@ -71,6 +75,8 @@ class TrtllmServeInputs(NamedTuple):
     llm_args: Path
     """The engine stage's llm_args.yaml."""
     trust_remote_code: bool = False
+    kernels: Path | None = None
+    """The kernel pack; upstream imports a package in it and hands it to its worker processes."""
 
 
 def image_of(tensorrt_llm: str) -> str:
@@ -88,6 +94,8 @@ def write_trtllm_serve(directory: Path, inputs: TrtllmServeInputs) -> None:
         arguments = _arguments(inputs)
         config = {name: value for name, value in arguments.items() if name not in {*_OPTIONS, _TRUST}}
         link_tree(inputs.checkpoint, directory / _CHECKPOINT / inputs.serve.model_name)
+        if inputs.kernels is not None:
+            link_tree(inputs.kernels, directory / _KERNELS)
         (directory / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
         write_launch_script(directory / LAUNCH, launch_words(inputs, arguments))
         if inputs.layout.nodes == 1:
@@ -110,6 +118,7 @@ def launch_words(inputs: TrtllmServeInputs, arguments: dict[str, Any]) -> tuple[
         "--port",
         "8000",
         *_options(arguments),
+        *(("--custom_module_dirs", f"{_KERNELS}/{_CUSTOM_MODULE}") if inputs.kernels is not None else ()),
         _config_option(inputs.engine.tensorrt_llm),
         CONFIG,
     )

@@ -26,6 +26,7 @@ from bwdeploy.pipeline.jobs import ProgramNeed, ToolRun
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.recipe.schema import Engine, Layout
 from bwdeploy.stages.engine import ENGINE
+from bwdeploy_kernels.tensorrt_plugins import LIBRARY, VARIABLE
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Work
@@ -50,15 +51,16 @@ def engine_step(recipe: Recipe) -> Step:
                 f"engine.build_flags: {path} does not exist", hint="Check the path, or remove the option"
             )
     arguments = _arguments(engine, layout, checkpoint=Path("CHECKPOINT"), out=Path("OUT"))
+    pack = (f"{VARIABLE}=KERNELS",) if recipe.kernels else ()
     return Step(
         params={
             "engine": engine.model_dump(mode="json", exclude=_NOT_BUILT_IN),
             "layout": layout.model_dump(mode="json", exclude={"attention_dp", "auto", "ep"}),
         },
         sources={f"flags/{number}": path for number, path in enumerate(reads)},
-        inputs=("quantize",),
+        inputs=("quantize", *(("kernels",) if recipe.kernels else ())),
         program=_need(engine, layout),
-        command=shlex.join((PROGRAM, *arguments)),
+        command=shlex.join((*pack, PROGRAM, *arguments)),
     )
 
 
@@ -66,11 +68,15 @@ def run_build(work: Work) -> None:
     """Build the engine into `work.out`.
 
     Raises:
+        HostError: the kernel pack was compiled without TensorRT.
         ToolError: trtllm-build failed, or what it made is not what the recipe says.
     """
     engine = Engine.model_validate(work.step.params["engine"])
     layout = Layout.model_validate(work.step.params["layout"])
     checkpoint, out = work.inputs["quantize"], work.out / ENGINE
+    pack = work.inputs.get("kernels")
+    if pack is not None:
+        _require_plugins(pack)
     out.mkdir(exist_ok=True)  # a job that outlived an earlier process writes into it already
     paths = flag_paths(engine.build_flags)
     for directory in paths.writes:
@@ -79,8 +85,9 @@ def run_build(work: Work) -> None:
         ToolRun(
             **_need(engine, layout).model_dump(),
             arguments=_arguments(engine, layout, checkpoint=checkpoint, out=out),
-            reads=(checkpoint, *paths.reads),
+            reads=(checkpoint, *paths.reads, *((pack,) if pack else ())),
             writes=(out, *paths.writes),
+            environment={VARIABLE: str(pack)} if pack else {},
         )
     )
     _refuse_misfit(out, checkpoint, engine, layout)
@@ -103,6 +110,20 @@ def verify_engine(out: Path) -> None:
 def logits_dtype(checkpoint: Path, engine: Engine) -> str:
     """Of the engine that is built from `checkpoint`: an option, else what the checkpoint says."""
     return str(engine.build_flags.get("logits_dtype") or read_rank_checkpoint(checkpoint).logits_dtype)
+
+
+def _require_plugins(pack: Path) -> None:
+    """Refuse a pack that has nothing for TensorRT before hours of building.
+
+    Raises:
+        HostError: the plugin library is not in it.
+    """
+    if not (pack / LIBRARY).is_file():
+        raise HostError(
+            f"The kernel pack has no {LIBRARY}, so no engine can call its kernels.",
+            hint="Compile the pack where TensorRT's headers are and TENSORRT_ROOT names their directory, "
+            "or remove `kernels` from the recipe",
+        )
 
 
 def _need(engine: Engine, layout: Layout) -> ProgramNeed:

@@ -43,6 +43,8 @@ def _write_model(work: Work, checkpoint: Path, *, llm_args: Path | None) -> None
             checkpoint=checkpoint,
             llm_args=llm_args,
             trust_remote_code=params["trust_remote_code"],
+            kernels=work.inputs.get("kernels"),
+            kernel_ops=tuple(params.get("kernels", ())),
         ),
     )
 
@@ -60,10 +62,14 @@ def _write_engine(work: Work) -> None:
             tokenizer=work.inputs["source"],
             engines=engines,
             logits_dtype=logits_dtype(work.inputs["quantize"], engine),
+            kernels=work.inputs.get("kernels"),
         ),
     )
     launch = EngineLaunch(
-        version=engine.tensorrt_llm, world_size=layout.tp * layout.pp, mode=serve.launch_mode
+        version=engine.tensorrt_llm,
+        world_size=layout.tp * layout.pp,
+        mode=serve.launch_mode,
+        plugins="kernels" in work.inputs,
     )
     words = launch_words(params["name"], repository=".", engine=launch, layout=layout)
     write_launch_script(work.out / LAUNCH, words)
@@ -80,6 +86,7 @@ def _write_trtllm_serve(work: Work) -> None:
             checkpoint=work.inputs[params["checkpoint"]],
             llm_args=work.inputs["engine"] / LLM_ARGS,
             trust_remote_code=params["trust_remote_code"],
+            kernels=work.inputs.get("kernels"),
         ),
     )
 

@@ -105,6 +105,7 @@ def container_command(
                 identity=identity,
                 exit_timeout_s=request.exit_timeout_s,
             ),
+            repository=REPOSITORY_INSIDE,
             launch=request.engine,
             shared_memory_prefix=identity.shared_memory_prefix,
         ),

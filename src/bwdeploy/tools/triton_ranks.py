@@ -10,11 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from bwdeploy.errors import HostError
+from bwdeploy_kernels.tensorrt_plugins import LIBRARY
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENGINE_MODEL: Final = "tensorrt_llm"
 """The model that loads the engine; the others of the repository run beside rank 0 only."""
+
+KERNELS: Final = f"{ENGINE_MODEL}/1/kernels"
+"""Of a repository around an engine: the kernel pack whose TensorRT plugins the engine calls."""
 
 _MPIRUN: Final = (
     "mpirun",
@@ -42,6 +48,8 @@ class EngineLaunch:
     """The TensorRT-LLM that built it; no other loads it."""
     world_size: int
     mode: Literal["leader", "orchestrator"] = "leader"
+    plugins: bool = False
+    """The engine calls TensorRT plugins of the kernel pack in its repository."""
 
     @property
     def needs_mpirun(self) -> bool:
@@ -60,19 +68,46 @@ def ranks_command(
     server: str,
     arguments: Sequence[str],
     *,
+    repository: str,
     launch: EngineLaunch | None,
     shared_memory_prefix: str,
 ) -> tuple[str, ...]:
-    """The words that start every rank; `arguments` are those of the server that answers, which is rank 0."""
+    """The words that start every rank; `arguments` are those of the server that answers, which is rank 0.
+
+    Raises:
+        HostError: see `server_words`.
+    """
+    start = server_words(server, repository=repository, launch=launch)
     if launch is None or launch.world_size == 1:
-        return (server, *arguments)
+        return (*start, *arguments)
     if launch.mode == "orchestrator":
         # The workers own the GPUs; the server itself must not hold memory on them.
         pools = (f"--cuda-memory-pool-byte-size={gpu}:0" for gpu in range(launch.world_size))
-        return (server, *arguments, *_ORCHESTRATOR_MEMORY, *pools)
+        return (*start, *arguments, *_ORCHESTRATOR_MEMORY, *pools)
     shared = [word for word in arguments if word.startswith(_OF_EVERY_RANK)]
-    words = [*_MPIRUN, "-n", "1", server, *arguments]
+    words = [*_MPIRUN, "-n", "1", *start, *arguments]
     for rank in range(1, launch.world_size):
         memory = f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}{rank}_"
-        words += [":", "-n", "1", server, *shared, *_FOLLOWER, memory]
+        words += [":", "-n", "1", *start, *shared, *_FOLLOWER, memory]
     return tuple(words)
+
+
+def server_words(server: str, *, repository: str, launch: EngineLaunch | None) -> tuple[str, ...]:
+    """The words that start one server, before its options; `repository` is where it sees its models.
+
+    The C++ backend of TensorRT-LLM has no option for plugin libraries, and Triton's own way is LD_PRELOAD
+    (docs/user_guide/custom_operations.md of triton-inference-server/server). Only the server gets it: no
+    shell and no mpirun before it has TensorRT.
+
+    Raises:
+        HostError: the path of the repository cannot stand in LD_PRELOAD.
+    """
+    if launch is None or not launch.plugins:
+        return (server,)
+    if not {" ", ":"}.isdisjoint(repository):
+        raise HostError(
+            f"{repository}: the engine's TensorRT plugins are loaded by LD_PRELOAD, which parts paths at "
+            "blanks and colons.",
+            hint="Move the output to a directory without them.",
+        )
+    return ("env", f"LD_PRELOAD={repository}/{KERNELS}/{LIBRARY}", server)

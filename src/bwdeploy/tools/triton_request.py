@@ -140,6 +140,7 @@ def system_command(
             identity=identity,
             exit_timeout_s=request.exit_timeout_s,
         ),
+        repository=str(request.repository),
         launch=request.engine,
         shared_memory_prefix=identity.shared_memory_prefix,
     )

@@ -4,6 +4,7 @@
     preprocessing/1/model.py, tokenizer/     text into tokens
     postprocessing/1/model.py, tokenizer/    tokens into text
     tensorrt_llm/1/engine/                   hard links to the engine, run by the C++ backend
+    tensorrt_llm/1/kernels/                  hard links to the kernel pack whose plugins the engine calls
     tensorrt_llm_bls/1/model.py              the same as the ensemble, with whole characters and drafting
 
 The C++ backend opens the engine by an absolute path, and that is the one it has where the repository is
@@ -32,6 +33,7 @@ from bwdeploy.serving.engine_repository.values import (
 )
 from bwdeploy.serving.model_config import refusals, to_pbtxt
 from bwdeploy.tools.triton_container import REPOSITORY_INSIDE
+from bwdeploy.tools.triton_ranks import KERNELS
 
 if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Engine, Layout, Serve
@@ -64,6 +66,8 @@ class EngineRepositoryInputs(NamedTuple):
     """The engine directory."""
     logits_dtype: str = "float32"
     """Of the engine, in its own word: float32, float16 or bfloat16."""
+    kernels: Path | None = None
+    """The kernel pack whose TensorRT plugins the engine calls."""
 
 
 def write_engine_repository(directory: Path, inputs: EngineRepositoryInputs) -> None:
@@ -87,6 +91,8 @@ def write_engine_repository(directory: Path, inputs: EngineRepositoryInputs) -> 
         for name in _WITH_TOKENIZER:
             _link_tokenizer(inputs.tokenizer, directory / name / VERSION / TOKENIZER_FOLDER)
         link_tree(inputs.engines, directory / "tensorrt_llm" / VERSION / ENGINE_FOLDER)
+        if inputs.kernels is not None:
+            link_tree(inputs.kernels, directory / KERNELS)
     except OSError as error:
         raise StoreError(
             f"The model repository cannot be written: {error.filename or directory}: "
