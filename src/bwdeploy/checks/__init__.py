@@ -55,6 +55,8 @@ THEMES = (
         "speculative",
         lambda recipe: recipe.speculative is not None or "speculative_config" in recipe.engine.llm_args,
     ),
+    Theme("kernels", lambda recipe: bool(recipe.kernels)),
+    Theme("kernels_in_tensorrt_llm", lambda recipe: bool(recipe.kernels)),
     Theme("versions"),
     Theme("serve"),
     Theme(

@@ -305,6 +305,11 @@ class Recipe(Section):
     layout: Layout = Field(
         default={}, validate_default=True, description="The GPUs and how the model is spread over them."
     )
+    kernels: tuple[Name, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Fused kernels that the model runs with; `bwdeploy kernels list` names them.",
+    )
     gate: Gate = Field(
         default={}, validate_default=True, description="Limits that the exported checkpoint must keep."
     )

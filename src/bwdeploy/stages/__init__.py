@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.stages.engine import EngineStage
 from bwdeploy.stages.gate import GateStage
+from bwdeploy.stages.kernels import KernelsStage
 from bwdeploy.stages.quantize import QuantizeStage
 from bwdeploy.stages.repository import RepositoryStage
 from bwdeploy.stages.source import SourceStage
@@ -18,6 +19,7 @@ STAGES: tuple[Stage, ...] = (
     SourceStage(),
     QuantizeStage(),
     GateStage(),
+    KernelsStage(),
     EngineStage(),
     RepositoryStage(),
 )

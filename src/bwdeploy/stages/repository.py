@@ -45,6 +45,8 @@ class RepositoryStage:
             "engine": engine_with_drafts(recipe).model_dump(mode="json", exclude={"llm_args"}),
             "trust_remote_code": recipe.model.trust_remote_code,
         }
+        if recipe.kernels:
+            params["kernels"] = list(recipe.kernels)
         if recipe.builds_engine:
             return _engine_step(recipe, params)
         if recipe.serve.server == "trtllm-serve":
@@ -53,7 +55,7 @@ class RepositoryStage:
         return Step(
             params=params | {"writes": "joined" if from_ranks else "llm"},
             sources={"runtime": _RUNTIME},
-            inputs=(checkpoint_stage(recipe), "source" if from_ranks else "engine"),
+            inputs=(checkpoint_stage(recipe), "source" if from_ranks else "engine", *_kernels(recipe)),
             tools=("protobuf", "tritonclient"),
             command=f"write the Triton model {recipe.serve.model_name} ({recipe.serve.runtime})",
         )
@@ -83,7 +85,7 @@ def _engine_step(recipe: Recipe, params: dict[str, Any]) -> Step:
     return Step(
         params=params | {"writes": "engine", "layout": _layout(recipe), "name": recipe.name},
         sources={"models": _ENGINE_MODELS},
-        inputs=("quantize", "source", "engine"),
+        inputs=("quantize", "source", "engine", *_kernels(recipe)),
         tools=("protobuf", "tritonclient"),
         command=f"write the Triton models around the engine: {', '.join(engine_models())}",
     )
@@ -92,9 +94,13 @@ def _engine_step(recipe: Recipe, params: dict[str, Any]) -> Step:
 def _trtllm_serve_step(recipe: Recipe, params: dict[str, Any]) -> Step:
     return Step(
         params=params | {"writes": "trtllm-serve", "layout": _layout(recipe)},
-        inputs=(checkpoint_stage(recipe), "engine"),
+        inputs=(checkpoint_stage(recipe), "engine", *_kernels(recipe)),
         command=f"write the configuration of trtllm-serve {recipe.engine.tensorrt_llm}",
     )
+
+
+def _kernels(recipe: Recipe) -> tuple[str, ...]:
+    return ("kernels",) if recipe.kernels else ()
 
 
 def _layout(recipe: Recipe) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _layout_notes(recipe: Recipe) -> Iterator[str]:
             "programs use is missing here (read MemAvailable in /proc/meminfo; nvidia-smi shows none)"
         )
     if recipe.serve.runtime == "reference":
-        yield "counted as TensorRT-LLM would serve it; the reference runtime has no cache pool and no graphs"
+        yield "counted as TensorRT-LLM would serve it; the reference runtime has no cache pool"
     graphs = len(graph_batch_sizes(recipe))
     if graphs:
         many = f"{graphs} CUDA graphs" if graphs > 1 else "one CUDA graph"
