@@ -12,7 +12,7 @@ PYTHON := $(shell for python in python3 python3.11 python3.12; do \
 	&& echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint types check schema rules bench clean
+.PHONY: help setup demo test test-kernels test-slow test-gpu lint types check schema rules bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ $(VENV)/.dev: $(VENV)/.models
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
 	@touch $@
 
+# A compiler that is there already is used; bwdeploy looks for it in the same places.
+$(VENV)/.nvcc: $(VENV)/.dev
+	command -v nvcc >/dev/null || test -x "$$CUDA_HOME/bin/nvcc" || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev,kernels]'
+	@touch $@
+
 setup: $(VENV)/.models ## create .venv and install what builds need
 
 demo: setup ## build the quickstart recipe, serve it on the real Triton server, ask it a question
@@ -41,6 +47,9 @@ demo: setup ## build the quickstart recipe, serve it on the real Triton server, 
 
 test: $(VENV)/.dev ## run the test suite (no GPU, under 10 minutes)
 	$(BIN)/python -m pytest
+
+test-kernels: $(VENV)/.nvcc ## compile every CUDA kernel for every architecture it names (no GPU)
+	$(BIN)/python -m pytest -m kernels
 
 test-slow: $(VENV)/.dev ## run the tests that take minutes: every shipped quickstart recipe
 	$(BIN)/python -m pytest -m slow
@@ -55,7 +64,7 @@ lint: $(VENV)/.dev ## ruff: rules and format
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs
+check: lint types test test-kernels ## what CI runs
 
 schema: $(VENV)/.dev ## write docs/recipe.schema.json anew
 	$(BIN)/bwdeploy schema > docs/recipe.schema.json
