@@ -110,6 +110,19 @@ def test_only_entry_points_for_c_are_visible(packs: Path, monkeypatch: pytest.Mo
     assert names == {"bwdeploy_double_rows_float", "bwdeploy_double_rows_half"}
 
 
+def test_a_library_calls_its_own_entry_points(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of another library of the op, such as the plugins that a server preloads."""
+    pack = pack_of(SAMPLE_PLUGINS / "double_rows", packs, monkeypatch)
+    shown = subprocess.run(
+        ["readelf", "--relocs", "--wide", str(pack / "lib" / "double_rows.so")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "aoti_torch" in shown.stdout
+    assert "bwdeploy_" not in shown.stdout
+
+
 def test_refused_arguments_leave_no_trace_in_the_process(
     packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

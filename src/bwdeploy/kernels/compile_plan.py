@@ -33,6 +33,8 @@ _DEVICE_FLAGS = (
 )
 LINKER_FLAGS = (
     "--as-needed",
+    # A process may hold two libraries of one op (a pack's and the plugins'): each calls its own.
+    "-Bsymbolic",
     "--gc-sections",
     "-z,defs",
     "-z,now",
