@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bwdeploy_kernels.fit import HostFacts, host_facts, misfits
+from bwdeploy_kernels.fit import HostFacts, host_facts, mapped_libstdcxx, misfits
 from bwdeploy_kernels.manifest import Manifest, read_manifest
 from tests.kernel_pack.packs import manifest_of, write_manifest
 from tests.kernel_pack.test_manifest import OP
@@ -135,3 +135,18 @@ def test_facts_of_this_host_are_read() -> None:
     assert facts.glibc is None or facts.glibc >= (2, 17)
     assert facts.libstdcxx is None or facts.libstdcxx >= (3, 4, 19)
     assert (facts.gpu is not None) == torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/lib/x86_64-linux-gnu/libstdc++.so.6.0.30",
+        "/home/me/my env (2)/東京/lib/libstdc++.so.6",
+        "/opt/lib/libstdc++.so.6.0.30 (deleted)",
+    ],
+)
+def test_the_mapped_libstdcxx_is_found_whatever_its_path(path: str) -> None:
+    line = f"7f2a1c000000-7f2a1c0a3000 r--p 00000000 08:01 1311 {' ' * 20}{path}\n"
+    others = "7f2a1b000000-7f2a1b001000 rw-p 00000000 00:00 0 \n7f-80 r-xp 0 08:01 9  /lib/libc.so.6\n"
+    assert mapped_libstdcxx(others + line + others) == Path(path)
+    assert mapped_libstdcxx(others) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,42 @@ def test_absent_and_huge_manifests_are_refused(tmp_path: Path) -> None:
     assert "cannot be read: No such file or directory" in failure(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps(" " * MAX_BYTES))
     assert f"got more than {MAX_BYTES} bytes" in failure(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["x" * 256, "é" * 128, "a/" * 2500 + "x.so"])
+@pytest.mark.parametrize("key", ["library", "reference"])
+def test_path_that_no_file_system_takes_is_refused(key: str, path: str, tmp_path: Path) -> None:
+    assert failure(written(tmp_path, ops=[OP | {key: path}])) == (
+        f"PACK/manifest.json: $.ops[0].{key}: got a path of {len(path.encode())} bytes, wanted at most 255."
+    )
+
+
+@pytest.mark.parametrize("key", ["library", "summary"])
+def test_half_a_surrogate_pair_is_refused(key: str, tmp_path: Path) -> None:
+    message = failure(written(tmp_path, ops=[OP | {key: "lib/\ud800.so"}]))
+    assert message.startswith("PACK/manifest.json: not JSON of a manifest: ")
+    message.encode()
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    assert failure(tmp_path).startswith("PACK/manifest.json: got no regular file, wanted a manifest")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    text = (written(tmp_path) / "manifest.json").read_text(encoding="utf-8")
+    (tmp_path / "manifest.json").write_text(text.replace('"schema": 1', '"schema": 1, "schema": 1'))
+    assert "got a key twice in an object" in failure(tmp_path)
+
+
+def test_a_pack_without_ops_is_refused(tmp_path: Path) -> None:
+    wanted = "PACK/manifest.json: $.ops: got no op, wanted at least one. Build the pack again."
+    assert failure(written(tmp_path, ops=[])) == wanted
+
+
+@pytest.mark.parametrize(("text", "version"), [("2.9.0", (2, 9)), ("2.10.1", (2, 10, 1)), ("2.0", (2, 0))])
+def test_a_patch_release_of_zero_is_the_release_itself(
+    text: str, version: tuple[int, ...], tmp_path: Path
+) -> None:
+    abi = manifest_of([])["abi"] | {"torch_stable": text}
+    assert read_manifest(written(tmp_path, abi=abi)).torch_stable == version

@@ -295,6 +295,22 @@ def test_unknown_architecture_is_refused_with_the_reason(fp8: Pack) -> None:
         replace_modules(tiny_model("gpt2", "fp8"), fp8)
 
 
+def test_a_class_of_the_same_name_from_elsewhere_is_not_taken_for_the_one_that_was_read(fp8: Pack) -> None:
+    model = tiny_model("llama", "fp8")
+    for layer in model.model.layers:
+        for module in (layer, layer.mlp):  # as code that lies in a checkpoint names what it copied
+            kind = type(module)
+            module.__class__ = type(kind.__name__, (kind,), {"__module__": "transformers_modules.mine"})
+    with pytest.raises(ReplacementError, match="one of transformers_modules"):
+        replace_modules(model, fp8)
+
+
+def test_a_model_without_decoder_layers_is_refused(fp8: Pack) -> None:
+    model = tiny_model("llama", "fp8")
+    with pytest.raises(ReplacementError, match=r"got a LlamaModel without model\.layers, wanted one of"):
+        replace_modules(model.model, fp8)
+
+
 def test_unread_transformers_release_is_refused(fp8: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("transformers"), "__version__", "6.0.1")
     with pytest.raises(ReplacementError, match=r"transformers: got 6\.0\.1, wanted 4\.57 to below 6\.0"):

@@ -43,24 +43,28 @@ print(json.dumps({{"modules": modules, "calls": calls, "answers": answers, "pack
 """
 
 
+def serve(pack: Path, checkpoint: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = SERVE_FROM_OUR_ENGINE.format(runtime=str(RUNTIME))
+    command = [sys.executable, "-c", script, str(pack), str(checkpoint), NORM_FP8]
+    environment |= {"PYTHONPATH": str(STAND_IN), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        cwd=pack.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the serving process printed, and the pack it served."""
     place = tmp_path_factory.mktemp("workers")
     pack = write_whole_pack(place / "pack", (NORM_FP8,))
     checkpoint = write_checkpoint(place / "checkpoint")
-    script = SERVE_FROM_OUR_ENGINE.format(runtime=str(RUNTIME))
-    command = [sys.executable, "-c", script, str(pack), str(checkpoint), NORM_FP8]
-    environment = {"PYTHONPATH": str(STAND_IN), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = serve(pack, checkpoint)
     assert done.returncode == 0, done.stderr
     return {"pack": pack, **json.loads(done.stdout.splitlines()[-1])}
 
@@ -74,3 +78,14 @@ def test_every_worker_process_swaps_its_modules_and_counts(served: dict[str, Any
 
 def test_the_package_of_the_pack_is_used_and_no_other(served: dict[str, Any]) -> None:
     assert Path(served["package"]).is_relative_to(served["pack"])
+
+
+def test_the_reason_of_a_worker_that_refuses_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    pack = write_whole_pack(tmp_path / "pack", (NORM_FP8,))
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", quant=None)
+    (tmp_path / "tmp").mkdir()
+    done = serve(pack, checkpoint, TMPDIR=str(tmp_path / "tmp"))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert f"EngineError: the kernels {NORM_FP8} cannot be used: kernels: got {NORM_FP8}, wanted ops" in last
+    assert list((tmp_path / "tmp").glob("bwdeploy-kernels-*")) == []

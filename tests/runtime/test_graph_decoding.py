@@ -144,6 +144,38 @@ def test_a_slot_that_was_left_serves_the_next_request(llama: Any) -> None:
     assert len(captured) == 1
 
 
+def test_numbers_that_a_former_request_lost_do_not_reach_the_next_one(llama: Any) -> None:
+    decoder = decoder_of(llama)
+    former, request = Request(llama, [*PROMPT] * 5), Request(llama, PROMPT)
+    assert former.begin(decoder)
+    for buffer in (buffer for pair in former.slot._cache._pairs for buffer in pair):
+        buffer[:, :, 20:30].fill_(float("nan"))  # as after an overflow
+    decoder.end(former.slot)
+    assert request.begin(decoder)
+    assert request.slot is former.slot
+    for _ in range(20):
+        request.advance()
+    assert request.tokens == answer(llama, PROMPT)
+
+
+def test_a_try_that_ends_amid_the_layers_leaves_the_cache_as_it_was(llama: Any) -> None:
+    runs = iter(["captured", "run again", "eager"])
+
+    def fail_in_the_eager_run(*_inputs: object) -> None:
+        if next(runs, None) == "eager":
+            raise torch.OutOfMemoryError("no room")
+
+    request = Request(llama, PROMPT)
+    hook = llama.model.layers[1].register_forward_pre_hook(fail_in_the_eager_run)
+    begun = request.begin(decoder_of(llama))
+    hook.remove()
+    assert not begun
+    assert [layer.keys.shape[2] for layer in request.cache.layers] == [len(PROMPT)] * 2
+    for _ in range(20):
+        request.advance()
+    assert request.tokens == answer(llama, PROMPT)
+
+
 def test_trying_a_new_slot_leaves_the_cache_as_it_was(llama: Any) -> None:
     request = Request(llama, PROMPT)
     assert request.begin(decoder_of(llama))
@@ -174,6 +206,16 @@ def test_slots_are_as_long_as_needed_and_a_free_one_makes_room_for_a_longer_one(
     assert lengths == [256, 256, 512]
     assert not Request(llama, PROMPT).begin(decoder, tokens=1000)  # 1008 columns would not fit alone …
     assert [slot.length for slot in decoder._free] == [512]  # … so nothing is let go for them
+
+
+def test_a_free_slot_is_kept_where_letting_go_of_it_would_not_be_enough(llama: Any) -> None:
+    decoder = decoder_of(llama, memory_bytes=7 * BYTES_OF_256 // 2)
+    long, short, waiting = (Request(llama, PROMPT) for _ in range(3))
+    assert long.begin(decoder, tokens=500)
+    assert short.begin(decoder)
+    decoder.end(short.slot)
+    assert not waiting.begin(decoder, tokens=500)
+    assert decoder._free == [short.slot]
 
 
 def test_the_number_of_slots_is_bounded(llama: Any) -> None:

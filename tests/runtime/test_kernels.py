@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,7 @@ from bwdeploy_runtime.engines.kernels import import_pack
 from bwdeploy_runtime.engines.reference import ReferenceEngine
 from bwdeploy_runtime.errors import EngineError
 from bwdeploy_runtime.stub.link import EngineLink
+from bwdeploy_runtime.worker.__main__ import EngineWorker
 from tests.runtime.answering import Answering
 from tests.runtime.conftest import KERNEL_OPS
 
@@ -112,3 +114,23 @@ def test_calls_add_up_over_the_lives_of_the_engine(
         counted.append(link.kernel_calls)
     assert counted == [{}, {NORM: 5}, {NORM: 7, SILU: 1}, {NORM: 7, SILU: 1}, {NORM: 9, SILU: 1}]
     link.close()
+
+
+def test_a_counter_that_cannot_be_read_keeps_its_value_and_is_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    worker = EngineWorker(ours, EngineConfig(runtime="echo"))
+    answers: Any = [OSError("a"), OSError("b"), {NORM: 2}, OSError("c")]
+
+    def read() -> dict[str, int]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return cast("dict[str, int]", answer)
+
+    monkeypatch.setattr(worker._engine, "kernel_calls", read)
+    with ours, theirs:
+        counted = [worker._kernel_calls({NORM: 1}) for _ in range(4)]
+    assert counted == [{NORM: 1}, {NORM: 1}, {NORM: 2}, {NORM: 1}]
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["a", "c"]

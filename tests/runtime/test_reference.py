@@ -8,8 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bwdeploy_runtime.config import EngineConfig
+from bwdeploy_runtime.engines.base import Request
 from bwdeploy_runtime.engines.reference import ReferenceEngine, end_tokens, longest_sequence
 from bwdeploy_runtime.errors import EngineError
+from bwdeploy_runtime.sampling import SamplingParams
 from tests.runtime.answering import Answering
 
 if TYPE_CHECKING:
@@ -144,6 +146,21 @@ def test_a_model_failure_fails_one_request(tiny_checkpoint: Path, monkeypatch: p
         assert error.code == "internal"
         assert "OutOfMemoryError: no room" in error.message
         assert answering.ask(PROMPT, max_tokens=2).tokens == 2
+
+
+def test_a_gpu_that_is_lost_ends_the_engine(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ReferenceEngine()
+    engine.load(config(), tiny_checkpoint, wake=lambda: None)
+
+    def fail(**_inputs: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine._model, "forward", fail)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    engine.submit(Request("1", PROMPT, SamplingParams.parse({}, max_tokens_limit=4)))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        engine.step()
 
 
 def test_the_chat_template_wraps_the_prompt(tiny_checkpoint: Path, reference: Answering) -> None:

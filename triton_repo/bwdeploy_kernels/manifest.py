@@ -107,7 +107,9 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ManifestError(f"{path}: got no regular file, wanted a manifest of a pack. Build the pack again.")
+        raise ManifestError(
+            f"{path}: got no regular file, wanted a manifest of a pack. Build the pack again."
+        )
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from bwdeploy_kernels.eligibility import ACTIVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from bwdeploy_kernels.architectures import LayerClasses
     from bwdeploy_kernels.fit import Device
 
-_ACTIVATIONS = {
-    "cuda": (torch.bfloat16, torch.float16),
-    "cpu": (torch.bfloat16, torch.float16, torch.float32),
-}
 _READ = "transformers.models."
 _SILU = ("SiLU", "SiLUActivation")
 
@@ -65,8 +62,8 @@ def check_tensors(modules: Sequence[nn.Module], device: Device) -> None:
     dtypes = {weight.dtype for weight in weights}
     if len(dtypes) > 1:
         raise NotReplaceable(f"its weights have different types: {', '.join(sorted(map(str, dtypes)))}")
-    if not dtypes <= set(_ACTIVATIONS[device]):
-        wanted = " or ".join(map(str, _ACTIVATIONS[device]))
+    if not dtypes <= set(ACTIVATIONS[device]):
+        wanted = " or ".join(map(str, ACTIVATIONS[device]))
         raise NotReplaceable(f"its weights are {dtypes.pop()}, not {wanted}")
     places = {weight.device for weight in weights}
     if len(places) > 1 or places.pop().type != device:

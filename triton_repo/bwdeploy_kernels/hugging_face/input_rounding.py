@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 
+from bwdeploy_kernels.eligibility import MULTIPLE_OF
 from bwdeploy_kernels.hugging_face.exactness import NotReplaceable
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 OPS_OF = {"fp8": "fp8", "fp8_token": "fp8", "nvfp4": "nvfp4"}
 """Kind of rounding → the format that an op's name ends with."""
-MULTIPLE_OF = {"fp8": 8, "nvfp4": 16}
-"""What the width of a rounded row has to be a multiple of."""
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy_kernels.architectures import NOT_REPLACEABLE, REPLACEABLE, TRANSFORMERS
+from bwdeploy_kernels.eligibility import refuse_idle
 from bwdeploy_kernels.errors import ReplacementError
 from bwdeploy_kernels.hugging_face.exactness import NotReplaceable, check_layer, check_mlp, check_tensors
 from bwdeploy_kernels.hugging_face.input_rounding import shared_rounding
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 _DOWN = ("mlp.down_proj",)
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +54,7 @@ def replace_modules(model: nn.Module, pack: Pack) -> Replaced:
     replacement.replace_mlps()
     replacement.replace_norms()
     replaced = Replaced(modules=replacement.modules, reasons=replacement.reasons)
-    idle = [op for op, count in replaced.modules.items() if not count]
-    if idle:
-        raise ReplacementError(
-            f"kernels: got {', '.join(idle)}, wanted ops that this model has a place for. "
-            f"Take them out of the recipe. {_why(replaced.reasons)}"
-        )
+    refuse_idle(replaced.modules, replaced.reasons)
     return replaced
 
 
@@ -92,12 +87,6 @@ def _decoder_layers(model: nn.Module) -> nn.Module:
             f"model: got a {type(model).__name__} without model.layers, wanted one of transformers' own. "
             "Take the kernels out of the recipe."
         ) from error
-
-
-def _why(reasons: Mapping[str, str]) -> str:
-    shown = [f"{path}: {reason}" for path, reason in list(reasons.items())[:_SHOWN]]
-    more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
-    return "; ".join(shown + more) + "."
 
 
 class _Replacement:

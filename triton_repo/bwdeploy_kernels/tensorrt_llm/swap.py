@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from bwdeploy_kernels.eligibility import ACTIVATIONS, MULTIPLE_OF, refuse_idle
 from bwdeploy_kernels.errors import ReplacementError
 from bwdeploy_kernels.tensorrt_llm.limits import LAYERS
 from bwdeploy_kernels.tensorrt_llm.swapped_modules import Fp8Norm, Nvfp4Activation, Nvfp4Norm
@@ -24,13 +25,7 @@ if TYPE_CHECKING:
     from bwdeploy_kernels.tensorrt_llm.upstream import Upstream
 
 _KNOWN: Final = {layer.name: layer for layer in LAYERS.values()}
-_MULTIPLE: Final = {"fp8": 8, "nvfp4": 16}
 _BLOCK: Final = 16
-_ACTIVATIONS: Final = {
-    "cuda": (torch.bfloat16, torch.float16),
-    "cpu": (torch.bfloat16, torch.float16, torch.float32),
-}
-_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +70,7 @@ def swap_modules(model: Any, pack: Pack, upstream: Upstream) -> Swapped:  # noqa
         for site in _norms(path, layer):
             swap.norm(site)
         swap.mlp(f"{path}.mlp", layer.mlp)
-    _refuse_idle(swap.swapped)
+    refuse_idle(swap.swapped.modules, swap.swapped.reasons)
     return swap.swapped
 
 
@@ -125,7 +120,7 @@ class _Swap:
             raise _KeptError("upstream rounds in its own norm (torch.ops.trtllm.fused_add_rms_norm_quant)")
         if "forward" in vars(norm):
             raise _KeptError("its forward was replaced before")
-        if norm.weight.dtype not in _ACTIVATIONS[self._device]:
+        if norm.weight.dtype not in ACTIVATIONS[self._device]:
             raise _KeptError(f"its weight is {norm.weight.dtype}")
         precision = self._check_reader(site.reader, norm.weight.shape[0])
         if site.in_all_reduce:
@@ -160,8 +155,8 @@ class _Swap:
             raise _KeptError("what reads it scales its input first (AWQ)")
         if precision == "nvfp4" and linear.scaling_vector_size != _BLOCK:
             raise _KeptError(f"its blocks are of {linear.scaling_vector_size}, not {_BLOCK}")
-        if width != linear.in_features or width % _MULTIPLE[precision]:
-            raise _KeptError(f"its width {width} is no multiple of {_MULTIPLE[precision]}")
+        if width != linear.in_features or width % MULTIPLE_OF[precision]:
+            raise _KeptError(f"its width {width} is no multiple of {MULTIPLE_OF[precision]}")
         return precision
 
 
@@ -189,14 +184,3 @@ def _norms(path: str, layer: Any) -> Iterator[_Norm]:  # noqa: ANN401
 
 def _kind(module: Any) -> str:  # noqa: ANN401
     return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def _refuse_idle(swapped: Swapped) -> None:
-    idle = [op for op, count in swapped.modules.items() if not count]
-    if idle:
-        shown = [f"{path}: {reason}" for path, reason in list(swapped.reasons.items())[:_SHOWN]]
-        more = [f"and {len(swapped.reasons) - _SHOWN} more"] if len(swapped.reasons) > _SHOWN else []
-        raise ReplacementError(
-            f"kernels: got {', '.join(idle)}, wanted ops that this model has a place for. "
-            f"Take them out of the recipe. {'; '.join(shown + more)}."
-        )

@@ -145,7 +145,7 @@ class ReferenceEngine:
         answer = self._turns.popleft()
         try:
             tokens = self._advance(answer)
-        except Exception as error:  # noqa: BLE001 - see below
+        except Exception as error:
             # For example out of memory on a long prompt: the others can go on.
             _LOG.exception("request %s failed", answer.id)
             self._end(answer)
