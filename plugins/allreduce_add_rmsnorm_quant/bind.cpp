@@ -1,4 +1,5 @@
-// torch.ops.bwdeploy.allreduce_add_rmsnorm_quant_{fp8,nvfp4} and the set-up of peer groups: checks, outputs, launch.
+// torch.ops.bwdeploy.allreduce_add_rmsnorm_quant_{fp8,nvfp4} and the set-up of peer groups: checks, outputs,
+// launch.
 #include <optional>
 #include <tuple>
 
@@ -18,11 +19,11 @@ using Calls = int(unsigned long long*);
 // The entry points of a unit: one activation type and one number of ranks.
 #define BW_FOR_EACH_UNIT(DO) DO(bf16, 2) DO(bf16, 4) DO(bf16, 8) DO(fp16, 2) DO(fp16, 4) DO(fp16, 8)
 #define BW_NAMED(name, world, what) bwdeploy_allreduce_add_rmsnorm_quant_##name##_##world##_##what
-#define BW_DECLARE(name, world)                                                                            \
+#define BW_DECLARE(name, world)                                                                         \
   Entry BW_NAMED(name, world, fp8), BW_NAMED(name, world, fp8_per_token), BW_NAMED(name, world, nvfp4), \
-      BW_NAMED(name, world, nvfp4_swizzled);                                                               \
+      BW_NAMED(name, world, nvfp4_swizzled);                                                            \
   Calls BW_NAMED(name, world, calls);
-#define BW_ENTRIES(name, world)                                                                            \
+#define BW_ENTRIES(name, world)                                                                    \
   {BW_NAMED(name, world, fp8), BW_NAMED(name, world, fp8_per_token), BW_NAMED(name, world, nvfp4), \
    BW_NAMED(name, world, nvfp4_swizzled)},
 #define BW_CALLS(name, world) BW_NAMED(name, world, calls),
@@ -52,11 +53,14 @@ void launch(Mode mode, const NormInputs& in, const NormSizes& sizes, int64_t pee
   require(sizes.hidden <= widest, "x", std::to_string(sizes.hidden) + " columns",
           std::to_string(widest) + " at most, as the peer group was opened with");
   if (sizes.rows == 0) return;
-  const QuantizedRows quantized = {out.codes.data_ptr(), out.scales.data_ptr(), given, static_cast<int>(sizes.hidden)};
-  const AllreduceNormParams params = {norm_params(in, sizes, out.residual_out, out.normed, quantized), group.memory, 0};
+  const QuantizedRows quantized = {out.codes.data_ptr(), out.scales.data_ptr(), given,
+                                   static_cast<int>(sizes.hidden)};
+  const AllreduceNormParams params = {norm_params(in, sizes, out.residual_out, out.normed, quantized),
+                                      group.memory, 0};
   const DeviceGuard guard(sizes.device);
   Entry* const entry = entry_for(sizes.bf16, group.memory.layout.world, mode);
-  require_launched(kOp, entry(&params, group.config ? &*group.config : nullptr, current_stream(sizes.device)));
+  require_launched(kOp,
+                   entry(&params, group.config ? &*group.config : nullptr, current_stream(sizes.device)));
 }
 
 Tensor normed_for(const Tensor& x, const NormSizes& sizes, bool wanted) {
@@ -110,8 +114,8 @@ char* bytes_of(const Tensor& tensor, const char* name, int64_t count) {
   return static_cast<char*>(tensor.data_ptr());
 }
 
-int64_t allreduce_peers_allocate(int64_t device, int64_t rank, int64_t world_size, int64_t rows, int64_t hidden,
-                                 Tensor address) {
+int64_t allreduce_peers_allocate(int64_t device, int64_t rank, int64_t world_size, int64_t rows,
+                                 int64_t hidden, Tensor address) {
   require(world_size == 2 || world_size == 4 || world_size == 8, "world_size", world_size, "2, 4 or 8");
   require(rank >= 0 && rank < world_size, "rank", rank, "0 to " + std::to_string(world_size - 1));
   require(rows >= kRowsMultiple && rows % kRowsMultiple == 0 && rows <= kMaxPeerRows, "rows", rows,
@@ -119,8 +123,8 @@ int64_t allreduce_peers_allocate(int64_t device, int64_t rank, int64_t world_siz
   require(hidden >= 8 && hidden % 8 == 0 && hidden <= kMaxRowWidth, "hidden", hidden,
           "a multiple of 8 from 8 to " + std::to_string(kMaxRowWidth));
   char* bytes = bytes_of(address, "address", kAddressBytes);
-  const PeerLayout layout = peer_layout(static_cast<int>(rank), static_cast<int>(world_size), static_cast<int>(rows),
-                                        static_cast<int>(hidden));
+  const PeerLayout layout = peer_layout(static_cast<int>(rank), static_cast<int>(world_size),
+                                        static_cast<int>(rows), static_cast<int>(hidden));
   return PeerGroups::of_process().allocate(static_cast<int32_t>(device), layout, bytes);
 }
 
@@ -135,8 +139,9 @@ void allreduce_peers_configure(int64_t peers, int64_t cluster, int64_t teams, in
   require(teams >= 0 && teams <= INT32_MAX, "teams", teams, "0 or more");
   require(shots == 1 || shots == 2, "shots", shots, "1 or 2");
   require(ahead >= 0 && ahead <= 1 << 20, "ahead", ahead, "0 to 1048576");
-  PeerGroups::of_process().configure(peers, {static_cast<int>(cluster), static_cast<int>(teams),
-                                             shots == 1 ? Shots::kOne : Shots::kTwo, static_cast<int>(ahead)});
+  PeerGroups::of_process().configure(
+      peers, {static_cast<int>(cluster), static_cast<int>(teams), shots == 1 ? Shots::kOne : Shots::kTwo,
+              static_cast<int>(ahead)});
 }
 
 int64_t allreduce_peers_greeted(int64_t peers) { return PeerGroups::of_process().greeted(peers); }
@@ -147,16 +152,20 @@ void allreduce_peers_free(int64_t peers) { PeerGroups::of_process().free(peers);
 
 STABLE_TORCH_LIBRARY_FRAGMENT(bwdeploy, library) {
   library.def(
-      "allreduce_add_rmsnorm_quant_fp8(Tensor x, Tensor residual, Tensor weight, Tensor? scale, float eps, int peers, "
+      "allreduce_add_rmsnorm_quant_fp8(Tensor x, Tensor residual, Tensor weight, Tensor? scale, float eps, "
+      "int peers, "
       "*, bool eager_rounding=False, bool return_normed=False, bool pdl=True) -> "
       "(Tensor out, Tensor residual_out, Tensor scale_out, Tensor normed)");
   library.def(
-      "allreduce_add_rmsnorm_quant_nvfp4(Tensor x, Tensor residual, Tensor weight, Tensor global_scale, float eps, "
-      "int peers, *, bool swizzled=True, bool eager_rounding=False, bool return_normed=False, bool pdl=True) -> "
+      "allreduce_add_rmsnorm_quant_nvfp4(Tensor x, Tensor residual, Tensor weight, Tensor global_scale, "
+      "float eps, "
+      "int peers, *, bool swizzled=True, bool eager_rounding=False, bool return_normed=False, bool pdl=True) "
+      "-> "
       "(Tensor out, Tensor scales, Tensor residual_out, Tensor normed)");
   library.def("allreduce_add_rmsnorm_quant_calls(int device) -> int");
   library.def(
-      "allreduce_peers_allocate(int device, int rank, int world_size, int rows, int hidden, Tensor(a!) address) -> int");
+      "allreduce_peers_allocate(int device, int rank, int world_size, int rows, int hidden, Tensor(a!) "
+      "address) -> int");
   library.def("allreduce_peers_connect(int peers, Tensor addresses) -> ()");
   library.def("allreduce_peers_configure(int peers, int cluster, int teams, int shots, int ahead) -> ()");
   library.def("allreduce_peers_greeted(int peers) -> int");

@@ -1,25 +1,26 @@
 // sum       = x of all ranks, added in float32 in the order of the ranks, rounded to the activation type
 // residual' = sum + residual, rounded to the activation type
-// normed    = residual' * weight * rsqrt(mean(residual'^2) + eps), rounded once or where PyTorch rounds (eager_rounding)
+// normed    = residual' * weight * rsqrt(mean(residual'^2) + eps), rounded once, or where PyTorch rounds
 // out       = quantize(normed)
 //
-// x, residual [rows, hidden] in bf16 or fp16, row strides given, inner stride 1; weight [hidden]; residual' [rows,
-// hidden] with a row stride; normed (optional) [rows, hidden]; codes and scales as common/mode.h says.
+// x, residual [rows, hidden] in bf16 or fp16, row strides given, inner stride 1; weight [hidden]; residual'
+// [rows, hidden] with a row stride; normed (optional) [rows, hidden]; codes and scales as common/mode.h says.
 //
-// Fused because at a few rows nothing but latency counts: an all-reduce, a norm and a quantize are three launches, a
-// barrier between the ranks and three trips of the row through memory. Here each rank stores its row straight into the
-// memory of the others and finishes the row from registers as soon as theirs have come.
+// Fused because at a few rows nothing but latency counts: an all-reduce, a norm and a quantize are three
+// launches, a barrier between the ranks and three trips of the row through memory. Here each rank stores its
+// row straight into the memory of the others and finishes the row from registers as soon as theirs have come.
 //
-// One shot: every rank sends every row to all others: (world - 1) * rows * hidden * 2 bytes out of each rank, one trip.
-// Two shot: row r belongs to rank r % world, which collects it, sums it and sends the sum to all: 2 * (world - 1) /
-//           world * rows * hidden * 2 bytes, two trips.
+// One shot: every rank sends every row to all others; one trip.
+//   (world - 1) * rows * hidden * 2 bytes leave each rank
+// Two shots: row r belongs to rank r % world, which collects it, sums it and sends the sum to all; two trips.
+//   2 * (world - 1) / world * rows * hidden * 2 bytes leave each rank
 //
-// A team (a block, or a cluster of blocks) works on a row, each thread on one 16-byte chunk of it. A team sends its
-// rows some turns before it waits for them, and the grid never exceeds what is resident at once.
+// A team (a block, or a cluster of blocks) works on a row, each thread on one 16-byte chunk of it. A team
+// sends its rows some turns before it waits for them, and the grid never exceeds what is resident at once.
 //
-// Needs: hidden a multiple of 8 (FP8) or 16 (NVFP4), 16384 at most; the same rows, hidden and type on all ranks; calls
-// of one group in the same order on all ranks, in one stream at a time; GPUs of one model, so that all ranks launch the
-// same grid.
+// Needs: hidden a multiple of 8 (FP8) or 16 (NVFP4), 16384 at most; the same rows, hidden and type on all
+// ranks; calls of one group in the same order on all ranks, in one stream at a time; GPUs of one model, so
+// that all ranks launch the same grid.
 #pragma once
 #include <atomic>
 
@@ -40,7 +41,8 @@ template <int WORLD, bool TWO_SHOT>
 struct Turns {
   int first, teams, rank, rows;
 
-  // One shot: a unit is a row. Two shot: a unit is a row of each owner, the own one first: its sum is there first.
+  // One shot: a unit is a row. Two shot: a unit is a row of each owner, the own one first: its sum is there
+  // first.
   __device__ __forceinline__ int units() const { return TWO_SHOT ? (rows + WORLD - 1) / WORLD : rows; }
   __device__ __forceinline__ int count() const {
     return (units() - first + teams - 1) / teams * (TWO_SHOT ? WORLD : 1);
@@ -55,7 +57,8 @@ struct Turns {
 template <typename T, Mode MODE, int WORLD, bool CLUSTER, bool TWO_SHOT>
 __global__ void __launch_bounds__(max_block(CLUSTER))
     allreduce_add_rmsnorm_quant_kernel(const __grid_constant__ AllreduceNormParams params) {
-  static_assert(WORLD == 2 || WORLD == 4 || WORLD == 8, "ranks are picked with masks, and a node has 8 GPUs at most");
+  static_assert(WORLD == 2 || WORLD == 4 || WORLD == 8,
+                "ranks are picked with masks, and a node has 8 GPUs at most");
   const AddRmsNormParams& p = params.norm;
   const PeerMemory& peers = params.peers;
   __shared__ NormShared<MODE, CLUSTER> shared[2];
@@ -123,11 +126,12 @@ __global__ void __launch_bounds__(max_block(CLUSTER))
       const Pack sum = sendable(receive_sum<T, WORLD>(inbox, source_stride, rank, load_x(row), active));
       if (!active) continue;
 #pragma unroll
-      for (int i = 0; i < WORLD; ++i) send(gather_slot(peers, (rank + i) & (WORLD - 1), half, row, chunk), sum);
+      for (int i = 0; i < WORLD; ++i)
+        send(gather_slot(peers, (rank + i) & (WORLD - 1), half, row, chunk), sum);
     }
   };
-  // By how much sending runs ahead of finishing. No circle of waits: whoever waits for a row has sent all that others
-  // need to get as far as it has come itself.
+  // By how much sending runs ahead of finishing. No circle of waits: whoever waits for a row has sent all
+  // that others need to get as far as it has come itself.
   const int ahead = params.ahead;
   const auto rows_until = [&](int turn) {
     return TWO_SHOT ? (turn / WORLD + 1 + 2 * ahead) * WORLD : turn + 1 + ahead;
@@ -144,8 +148,8 @@ __global__ void __launch_bounds__(max_block(CLUSTER))
                        gridDim.x * blockDim.x);
   if constexpr (CLUSTER) cluster_wait();
 
-  // 4. Finish row after row, and send further ones. With one shot the next row's loads are under way while this one is
-  // reduced.
+  // 4. Finish row after row, and send further ones. With one shot the next row's loads are under way while
+  // this one is reduced.
   const NormOutput output = {p.normed, p.out, p.eps, 1.f / static_cast<float>(p.out.width)};
 #pragma unroll 1
   for (int turn = 0, which = 0; turn < count; ++turn) {
@@ -168,16 +172,18 @@ __global__ void __launch_bounds__(max_block(CLUSTER))
       residual = load_residual(turns.row(turn + 1));
     }
     if (p.eager_rounding)
-      normalize_and_quantize<T, 1, MODE, CLUSTER, true>(output, shared[which], team, slice, row, sum, weight, given);
+      normalize_and_quantize<T, 1, MODE, CLUSTER, true>(output, shared[which], team, slice, row, sum, weight,
+                                                        given);
     else
-      normalize_and_quantize<T, 1, MODE, CLUSTER, false>(output, shared[which], team, slice, row, sum, weight, given);
+      normalize_and_quantize<T, 1, MODE, CLUSTER, false>(output, shared[which], team, slice, row, sum, weight,
+                                                         given);
     which ^= 1;
   }
   if (threadIdx.x == 0) advance(state, calls, blocks_before);
 }
 
-// Teams of a kernel that are resident at once. Asking the driver takes microseconds, so the last answer for each
-// cluster size is kept, with the question packed beside it.
+// Teams of a kernel that are resident at once. Asking the driver takes microseconds, so the last answer for
+// each cluster size is kept, with the question packed beside it.
 template <void (*KERNEL)(AllreduceNormParams)>
 cudaError_t resident_teams(int threads, int cluster, int* teams) {
   static std::atomic<uint64_t> answers[4];
@@ -194,7 +200,8 @@ cudaError_t resident_teams(int threads, int cluster, int* teams) {
   if (cluster == 1) {
     int sms = 0, blocks = 0;
     error = multiprocessors(&sms);
-    if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, KERNEL, threads, 0);
+    if (error == cudaSuccess)
+      error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, KERNEL, threads, 0);
     *teams = sms * blocks;
   } else {
     cudaLaunchAttribute attribute;
@@ -215,7 +222,8 @@ cudaError_t resident_teams(int threads, int cluster, int* teams) {
 }
 
 template <typename T, Mode MODE, int WORLD, bool CLUSTER, bool TWO_SHOT>
-cudaError_t launch_shots(const AllreduceNormParams& params, const AllreduceConfig& config, cudaStream_t stream) {
+cudaError_t launch_shots(const AllreduceNormParams& params, const AllreduceConfig& config,
+                         cudaStream_t stream) {
   constexpr auto kKernel = allreduce_add_rmsnorm_quant_kernel<T, MODE, WORLD, CLUSTER, TWO_SHOT>;
   const int chunks = params.norm.out.width / kPackWidth;
   const int threads = round_up(divide_up(chunks, config.cluster), 32);
@@ -234,8 +242,10 @@ cudaError_t launch_shots(const AllreduceNormParams& params, const AllreduceConfi
 
 // One launch: at most as many rows as the group holds.
 template <typename T, Mode MODE, int WORLD>
-cudaError_t launch_rows(const AllreduceNormParams& params, const AllreduceConfig* given, cudaStream_t stream) {
-  const AllreduceConfig config = given != nullptr ? *given : allreduce_config(WORLD, params.norm.rows, params.norm.out.width);
+cudaError_t launch_rows(const AllreduceNormParams& params, const AllreduceConfig* given,
+                        cudaStream_t stream) {
+  const AllreduceConfig config =
+      given != nullptr ? *given : allreduce_config(WORLD, params.norm.rows, params.norm.out.width);
   const bool two_shot = config.shots == Shots::kTwo;
   if (!two_shot && params.norm.rows > params.peers.layout.inbox_rows) return cudaErrorInvalidConfiguration;
   if (config.cluster == 1)
@@ -251,7 +261,8 @@ AllreduceNormParams rows_from(const AllreduceNormParams& params, int first, int 
   AllreduceNormParams part = params;
   AddRmsNormParams& p = part.norm;
   const auto advance = [first](auto* pointer, int64_t bytes_a_row) {
-    return static_cast<decltype(pointer)>(const_cast<char*>(static_cast<const char*>(pointer)) + first * bytes_a_row);
+    return static_cast<decltype(pointer)>(const_cast<char*>(static_cast<const char*>(pointer)) +
+                                          first * bytes_a_row);
   };
   const int64_t width = p.out.width;
   p.rows = rows;
@@ -263,13 +274,14 @@ AllreduceNormParams rows_from(const AllreduceNormParams& params, int first, int 
   if (MODE == Mode::kFp8PerToken) p.out.scales = advance(p.out.scales, sizeof(float));
   if (MODE == Mode::kNvfp4Linear) p.out.scales = advance(p.out.scales, width / kScaleBlock);
   if (MODE == Mode::kNvfp4Swizzled)
-    p.out.scales = advance(p.out.scales, int64_t{kTileBytes} / kTileRows * tiles_across(p.out.width / kScaleBlock));
+    p.out.scales =
+        advance(p.out.scales, int64_t{kTileBytes} / kTileRows * tiles_across(p.out.width / kScaleBlock));
   return part;
 }
 
 template <typename T, Mode MODE, int WORLD>
-cudaError_t launch_allreduce_add_rmsnorm_quant(const AllreduceNormParams& params, const AllreduceConfig* config,
-                                               cudaStream_t stream) {
+cudaError_t launch_allreduce_add_rmsnorm_quant(const AllreduceNormParams& params,
+                                               const AllreduceConfig* config, cudaStream_t stream) {
   const int most = params.peers.layout.rows;
   for (int first = 0; first < params.norm.rows; first += most) {
     const int left = params.norm.rows - first;

@@ -1,4 +1,5 @@
-// What a launch is given, how the memory of a peer group is laid out, and how rows are spread. Plain C++, no CUDA.
+// What a launch is given, how the memory of a peer group is laid out, and how rows are spread. Plain C++, no
+// CUDA.
 #pragma once
 #include <stdint.h>
 
@@ -7,9 +8,9 @@
 namespace bwdeploy {
 
 constexpr int kMaxWorld = 8;
-constexpr int kRowsMultiple = 128;        // of a group's rows: pieces of a longer call start at a scale tile
-constexpr int kOneShotRows = 128;         // most rows of a one-shot launch of more than two ranks
-constexpr int kMaxRowWidth = 16384;       // a chunk of 8 to a thread, 64 warps in a cluster
+constexpr int kRowsMultiple = 128;         // of a group's rows: pieces of a longer call start at a scale tile
+constexpr int kOneShotRows = 128;          // most rows of a one-shot launch of more than two ranks
+constexpr int kMaxRowWidth = 16384;        // a chunk of 8 to a thread, 64 warps in a cluster
 constexpr int64_t kPeerDataOffset = 4096;  // bytes
 
 // Begins each rank's memory. Written by the rank itself, but for the greetings.
@@ -26,10 +27,10 @@ constexpr uint32_t kGreeting = 0x68656c6f;
 // in packs of 16 bytes.
 struct PeerLayout {
   int rank, world;
-  int rows;            // most rows of one launch
-  int inbox_rows;      // most rows that one rank sends to another in a launch
-  int row_packs;       // packs in the widest row
-  int half_packs;      // packs of inbox and gather together: places are counted in 31 bits
+  int rows;        // most rows of one launch
+  int inbox_rows;  // most rows that one rank sends to another in a launch
+  int row_packs;   // packs in the widest row
+  int half_packs;  // packs of inbox and gather together: places are counted in 31 bits
 };
 
 // With two ranks one shot sends no more bytes than two, so it may take all rows.
@@ -46,9 +47,11 @@ constexpr int64_t peer_bytes(const PeerLayout& layout) {
 }
 
 constexpr int kMaxPeerRows = 16384;
-static_assert(2ll * ((kMaxWorld - 1) * (kMaxPeerRows / kMaxWorld) + kMaxPeerRows) * (kMaxRowWidth / 8) < 1ll << 31,
+static_assert(2ll * ((kMaxWorld - 1) * (kMaxPeerRows / kMaxWorld) + kMaxPeerRows) * (kMaxRowWidth / 8) <
+                  1ll << 31,
               "a place in the memory is counted in 31 bits");
-static_assert(2ll * 2 * kMaxPeerRows * (kMaxRowWidth / 8) < 1ll << 31, "with two ranks, whose inbox holds all rows");
+static_assert(2ll * 2 * kMaxPeerRows * (kMaxRowWidth / 8) < 1ll << 31,
+              "with two ranks, whose inbox holds all rows");
 
 struct PeerMemory {
   PeerLayout layout;
@@ -67,15 +70,16 @@ struct AllreduceConfig {
   int cluster;  // blocks that share a row: 1, 2, 4 or 8
   int teams;    // blocks or clusters in the grid, at most what is resident; 0: as many
   Shots shots;
-  int ahead;  // turns that a team sends before it finishes one: rows (one shot), or a row of each rank (two shots)
+  int ahead;  // turns that a team sends before it finishes one: rows, or with two shots a row of each rank
 };
 
-// The op's own choice. It depends on what all ranks share and never on the device: the squares of a row are added in an
-// order that follows from the number of blocks, and all ranks must get the same bits.
+// The op's own choice. It depends on what all ranks share and never on the device: the squares of a row are
+// added in an order that follows from the number of blocks, and all ranks must get the same bits.
 constexpr AllreduceConfig allreduce_config(int world, int rows, int width) {
   const int least = width > 8192 ? 4 : 1;  // a lone block takes 1024 chunks, a block of a cluster 512
   const int cluster = rows <= 16 ? 8 : rows <= 32 ? 4 : rows <= 64 ? 2 : 1;
-  return {cluster > least ? cluster : least, 0, world > 2 && rows > kOneShotRows ? Shots::kTwo : Shots::kOne, 2};
+  return {cluster > least ? cluster : least, 0, world > 2 && rows > kOneShotRows ? Shots::kTwo : Shots::kOne,
+          2};
 }
 
 }  // namespace bwdeploy

@@ -1,9 +1,10 @@
 // The peer groups of this process: memory allocated, handed out, mapped, checked and given back.
 //
-// Set-up goes in steps, because between them all ranks must have done the one before (peers.py sees to that): allocate,
-// connect (map the memory of the others and store a greeting into it), greeted (which greetings came), disconnect, free.
-// Memory is allocated with cudaMalloc and shared through CUDA's IPC handles: they need nothing but the CUDA runtime,
-// unlike torch's symmetric memory, whose interface is private and changes with the torch release.
+// Set-up goes in steps, because between them all ranks must have done the one before (peers.py sees to that):
+// allocate, connect (map the memory of the others and store a greeting into it), greeted (which greetings
+// came), disconnect, free. Memory is allocated with cudaMalloc and shared through CUDA's IPC handles: they
+// need nothing but the CUDA runtime, unlike torch's symmetric memory, whose interface is private and changes
+// with the torch release.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -50,7 +51,8 @@ class PeerGroups {
     PeerGroup group = {device, {layout, {}}, false, std::nullopt};
     void*& own = group.memory.base[layout.rank];
     const int64_t bytes = peer_bytes(layout);
-    require_done(cudaMalloc(&own, bytes), "peer memory", (std::to_string(bytes) + " bytes of GPU memory").c_str());
+    require_done(cudaMalloc(&own, bytes), "peer memory",
+                 (std::to_string(bytes) + " bytes of GPU memory").c_str());
     cudaError_t error = cudaMemset(own, 0xff, bytes);  // every word: not arrived
     if (error == cudaSuccess) error = cudaMemset(own, 0, kPeerDataOffset);
     if (error == cudaSuccess) error = cudaDeviceSynchronize();
@@ -80,13 +82,15 @@ class PeerGroups {
       if (rank != layout.rank) {
         cudaIpcMemHandle_t address;
         std::memcpy(&address, addresses + rank * sizeof(address), sizeof(address));
-        require_done(cudaIpcOpenMemHandle(&base, address, cudaIpcMemLazyEnablePeerAccess), name,
-                     "to map it: GPUs that reach each other, ranks in processes of their own, containers that share "
-                     "the IPC namespace (--ipc=host)");
+        require_done(
+            cudaIpcOpenMemHandle(&base, address, cudaIpcMemLazyEnablePeerAccess), name,
+            "to map it: GPUs that reach each other, ranks in processes of their own, containers that share "
+            "the IPC namespace (--ipc=host)");
       }
       auto* state = static_cast<PeerState*>(base);
-      require_done(cudaMemcpy(&state->greeting[layout.rank], &kGreeting, sizeof(kGreeting), cudaMemcpyHostToDevice),
-                   name, "to store into it");
+      require_done(
+          cudaMemcpy(&state->greeting[layout.rank], &kGreeting, sizeof(kGreeting), cudaMemcpyHostToDevice),
+          name, "to store into it");
     }
     group.connected = true;
   }
@@ -106,7 +110,8 @@ class PeerGroups {
     return ranks;
   }
 
-  // Waits for the device, then unmaps what belongs to others. The own memory stays until they have done the same.
+  // Waits for the device, then unmaps what belongs to others. The own memory stays until they have done the
+  // same.
   void disconnect(int64_t handle) {
     const std::lock_guard<std::mutex> lock(mutex_);
     PeerGroup& group = known(handle);
@@ -149,7 +154,8 @@ class PeerGroups {
  private:
   PeerGroup& known(int64_t handle) {
     const auto found = groups_.find(handle);
-    require(found != groups_.end(), "peers", handle, "the handle of an open group (bwdeploy_kernels.peers.open_peers)");
+    require(found != groups_.end(), "peers", handle,
+            "the handle of an open group (bwdeploy_kernels.peers.open_peers)");
     return found->second;
   }
 
