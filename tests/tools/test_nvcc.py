@@ -66,7 +66,7 @@ def test_python_packages_come_last_and_bring_their_libraries(
     put_stand_in(place / "bin" / "nvcc")
     (place / "lib").mkdir()
     (place / "lib" / "libcudart_static.a").touch()
-    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
     nvcc = find_nvcc()
     assert nvcc.path == place / "bin" / "nvcc"
     assert nvcc.libraries == (place / "lib",)

@@ -51,7 +51,7 @@ def _start(child: Child, stack: ExitStack) -> tuple[subprocess.Popen[bytes], IO[
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **child.environment},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **child.environment},  # the error is the last line
     )
     stack.callback(_end, process)
     return process, log
