@@ -3,10 +3,14 @@
 Triton's core metrics count a decoupled model wrongly (failures as success, durations of execute() only),
 hence these. A call costs an exchange with the server process (about 0.1 ms), so counters and histograms
 are touched once per finished request and gauges once per housekeeping period.
+
+Only one thread talks to the server about metrics at a time. Requests end in several threads, and two such
+exchanges at once crash the server (seen with Triton 2.51: signal 11 in the Python backend).
 """
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ _INTER_TOKEN_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 
 class Metrics:
-    """Families of one model; `pb_utils` is Triton's module, passed in."""
+    """Families of one model; `pb_utils` is Triton's module, passed in. Thread-safe."""
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Metrics:
         kernel_ops: Sequence[str],
     ) -> None:
         """`device`, cuda or cpu, is where the ops of the kernel pack run: on a CPU their references do."""
+        self._one_at_a_time = threading.Lock()
         self._labels = {"model": model, "version": version}
         self._kinds = pb_utils.MetricFamily
         self._families: list[
@@ -65,6 +70,15 @@ class Metrics:
 
     def update(self, *, in_flight: int, queued: int, restarts: int, kernel_calls: Mapping[str, int]) -> None:
         """Housekeeping: the current state of the link."""
+        with self._one_at_a_time:
+            self._update(in_flight, queued, restarts, kernel_calls)
+
+    def finished(self, reason: str, *, tokens: int, times: dict[str, float]) -> None:
+        """A request has ended; `times` by names of tensors.PERFORMANCE_OUTPUTS, in ns."""
+        with self._one_at_a_time:
+            self._finish(reason, tokens, times)
+
+    def _update(self, in_flight: int, queued: int, restarts: int, kernel_calls: Mapping[str, int]) -> None:
         if (in_flight, queued) != self._last_gauges:
             self._last_gauges = (in_flight, queued)
             self._in_flight.set(in_flight)
@@ -78,8 +92,7 @@ class Metrics:
                 metric.increment(calls - self._known_calls[op])
                 self._known_calls[op] = calls
 
-    def finished(self, reason: str, *, tokens: int, times: dict[str, float]) -> None:
-        """A request has ended; `times` by names of tensors.PERFORMANCE_OUTPUTS, in ns."""
+    def _finish(self, reason: str, tokens: int, times: dict[str, float]) -> None:
         if reason not in self._by_reason:
             self._by_reason[reason] = self._finished.Metric(labels=self._labels | {"reason": reason})
         self._by_reason[reason].increment(1)
