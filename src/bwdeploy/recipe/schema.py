@@ -82,6 +82,64 @@ class Calibration(Section):
     )
 
 
+class Training(Section):
+    """How a fake-quantized model is trained (qat, qad): the data, the length, when to stop."""
+
+    dataset: str = Field(
+        default="builtin://python-topics", max_length=4096, description="As for calibration."
+    )
+    text_field: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Column with the text (default: text, then content, prompt).",
+    )
+    samples: int = Field(default=256, ge=2, le=10_000_000, description="Number of sequences.")
+    seq_len: int = Field(default=256, ge=8, le=1_048_576, description="Tokens in each sequence.")
+    chat_template: bool = Field(
+        default=False, description="Wrap each text as a user turn with the model's chat template."
+    )
+    validation_samples: int = Field(
+        default=16, ge=1, le=100_000, description="Sequences that decide when to stop; never trained on."
+    )
+    steps: int = Field(default=300, ge=1, le=10_000_000, description="Optimizer steps at most.")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Sequences in one step, over all GPUs.")
+    learning_rate: float = Field(default=1e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
+    warmup_steps: int = Field(default=10, ge=0, le=1_000_000, description="Steps up to the peak.")
+    temperature: float = Field(
+        default=1.0, gt=0, le=100, description="Of the softened distributions; qad only."
+    )
+    evaluate_every: int = Field(
+        default=25, ge=1, le=1_000_000, description="Steps between two validations, each with a checkpoint."
+    )
+    patience: int = Field(
+        default=4, ge=1, le=1000, description="Validations without an improvement before it stops."
+    )
+    gpus: int = Field(default=1, ge=1, le=1024, description="GPUs of one machine to train on, with FSDP2.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of data order and choice.")
+
+
+class FormatSearch(Section):
+    """ModelOpt's search for the format of each layer within a budget of bits (method auto)."""
+
+    formats: tuple[Format, ...] = Field(
+        default=("nvfp4", "fp8"),
+        min_length=1,
+        max_length=4,
+        description="Formats that a layer may get; unquantized is always possible.",
+    )
+    effective_bits: float = Field(
+        default=6.0, gt=1, le=16, description="Bits per weight, on average over the searched layers."
+    )
+    scoring: Literal["gradient", "kl_div"] = Field(
+        default="gradient",
+        description="What tells a layer's sensitivity: gradients of the loss, or the divergence of the "
+        "outputs (no backward pass).",
+    )
+    score_batches: int = Field(
+        default=8, ge=1, le=100_000, description="Calibration batches used for scoring."
+    )
+
+
 class FormatOverride(Section):
     """Another format (or none) for the modules that a pattern names; later entries win."""
 
@@ -96,10 +154,11 @@ class FormatOverride(Section):
 class Quantize(Section):
     """How the weights, activations and the KV cache are quantized."""
 
-    method: Literal["none", "ptq", "qat", "qad", "prequantized"] = Field(
+    method: Literal["none", "ptq", "qat", "qad", "auto", "prequantized"] = Field(
         default="ptq",
         description="none: keep bf16. ptq: calibrate. qat, qad: train with quantizers in place (qad: against "
-        "the source model as teacher). prequantized: the source already is a quantized checkpoint.",
+        "the source model as teacher). auto: search a format for each layer. prequantized: the source is a "
+        "quantized checkpoint already.",
     )
     format: Format | None = Field(default=None, description="Quantization format (ModelOpt preset).")
     recipe: str | None = Field(
@@ -112,11 +171,94 @@ class Quantize(Section):
         default=(), max_length=200, description="Other formats by module pattern (mixed precision)."
     )
     calibration: Calibration = Field(default={}, validate_default=True, description="Calibration data.")
+    training: Training | None = Field(default=None, description="Training; methods qat and qad only.")
+    search: FormatSearch | None = Field(default=None, description="The search; method auto only.")
 
     @property
     def quantizes(self) -> bool:
         """Whether the build makes a quantized checkpoint of its own."""
-        return self.method in {"ptq", "qat", "qad"}
+        return self.method in {"ptq", "qat", "qad", "auto"}
+
+    @property
+    def trains(self) -> bool:
+        """Whether the quantized model is trained."""
+        return self.method in {"qat", "qad"}
+
+
+class DraftTraining(Section):
+    """How an EAGLE3 draft is trained: the text, the shape of the draft, the length."""
+
+    data: str = Field(
+        default="builtin://chat-prompts",
+        max_length=4096,
+        description="builtin://chat-prompts, or file://X.jsonl: prompts, or conversations (messages).",
+    )
+    answers: Literal["target", "given"] = Field(
+        default="target",
+        description="target: the model's own answers to the prompts. given: those of the conversations.",
+    )
+    prompts: int = Field(default=1024, ge=1, le=10_000_000, description="Prompts or conversations used.")
+    answers_per_prompt: int = Field(
+        default=2, ge=1, le=100, description="Sampled answers; answers: target only."
+    )
+    answer_tokens: int = Field(default=256, ge=8, le=65_536, description="Tokens of an answer at most.")
+    temperature: float = Field(
+        default=0.8, ge=0, le=10, description="Of sampled answers; the first is greedy."
+    )
+    seq_len: int = Field(default=512, ge=16, le=1_048_576, description="Tokens of prompt and answer at most.")
+    layers: int = Field(default=1, ge=1, le=8, description="Decoder layers of the draft.")
+    ffn_width: int | None = Field(
+        default=None,
+        ge=16,
+        le=1_048_576,
+        description="Width of its feed-forward part (default: the model's).",
+    )
+    draft_vocab: int | None = Field(
+        default=None,
+        ge=32,
+        le=10_000_000,
+        description="Most frequent tokens that the draft can propose (default: the whole vocabulary).",
+    )
+    hidden_layers: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=3,
+        max_length=3,
+        description="Low, middle and high layer whose output the draft reads (default: 1, n/2-1, n-4).",
+    )
+    ttt_steps: int = Field(default=3, ge=1, le=16, description="Drafted tokens unrolled in training.")
+    steps: int = Field(default=1000, ge=1, le=10_000_000, description="Optimizer steps.")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="Sequences in one step, over all GPUs.")
+    learning_rate: float = Field(default=6e-4, gt=0, le=1, description="Peak learning rate of AdamW.")
+    warmup_steps: int = Field(default=50, ge=0, le=1_000_000, description="Steps up to the peak.")
+    evaluate_every: int = Field(
+        default=100, ge=1, le=1_000_000, description="Steps between two validations, each with a checkpoint."
+    )
+    gpus: int = Field(default=1, ge=1, le=1024, description="GPUs of one machine to train on.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of data order, choice and answers.")
+
+
+class DraftMeasurement(Section):
+    """How a draft's acceptance is measured: the prompts, the lengths, the batch sizes."""
+
+    prompts: str = Field(
+        default="builtin://workloads",
+        max_length=4096,
+        description="builtin://workloads (code, math, chat, summary), or file://X.jsonl.",
+    )
+    prompts_per_workload: int = Field(
+        default=16, ge=1, le=10_000, description="Prompts of each workload at most."
+    )
+    new_tokens: int = Field(default=128, ge=8, le=65_536, description="Tokens generated for each prompt.")
+    max_draft_len: int = Field(default=8, ge=1, le=16, description="Draft lengths 1 to this are measured.")
+    batch_sizes: tuple[int, ...] = Field(
+        default=(1, 2, 4, 8, 16, 32),
+        min_length=1,
+        max_length=20,
+        description="Batch sizes whose steps are timed.",
+    )
+    temperature: float = Field(default=1.0, gt=0, le=10, description="Of the sampled acceptance.")
+    compile: bool = Field(default=False, description="Run the draft through torch.compile.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of choice and sampling.")
 
 
 class Speculative(Section):
@@ -130,7 +272,28 @@ class Speculative(Section):
         default=None,
         description="The draft, as for model.source; none for mtp, nor where the source has its heads.",
     )
-    draft_len: int = Field(default=3, ge=1, le=256, description="Tokens drafted in one step.")
+    train: DraftTraining | None = Field(
+        default=None, description="Train the draft in place of importing one; method eagle3 only."
+    )
+    draft_len: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
+        default=3,
+        description="Tokens drafted in one step. auto: the length that was measured to be the fastest.",
+    )
+    measure: DraftMeasurement | None = Field(
+        default=None, description="Measure the draft in the build; draft_len: auto does so by itself."
+    )
+
+    @property
+    def measured(self) -> bool:
+        """Whether the build measures the draft."""
+        return self.measure is not None or self.draft_len == "auto"
+
+    @property
+    def longest_draft(self) -> int:
+        """The draft length to plan memory for: until it was measured, the longest that `auto` may choose."""
+        if self.draft_len != "auto":
+            return self.draft_len
+        return (self.measure or DraftMeasurement()).max_draft_len
 
 
 class Engine(Section):
@@ -191,11 +354,51 @@ class Evaluation(Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the choice of samples.")
 
 
+class GateTask(Section):
+    """One lm-eval task, answered by the source and by the checkpoint."""
+
+    task: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
+        description="A task of lm-eval by name, or file://TASK.yaml; with local data it needs no network."
+    )
+    metric: str | None = Field(
+        default=None, max_length=200, description="The task's metric that counts (default: its first)."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Questions at most (default: all)."
+    )
+    few_shot: int | None = Field(default=None, ge=0, le=100, description="Examples before each question.")
+    margin: float = Field(
+        default=1.5, gt=0, le=100, description="Points (of 100) that the checkpoint may be worse."
+    )
+
+
 class Gate(Section):
-    """Limits that the exported checkpoint must keep; a limit that is left out is only reported."""
+    """Limits that the exported checkpoint must keep; a limit that is left out is only reported.
+
+    What is compared on samples of text is held against its limit with a confidence interval: it passes,
+    fails, or is inconclusive.
+    """
 
     max_perplexity_increase: float | None = Field(
         default=None, ge=0, description="Relative: 0.03 allows 1.03 times the source's perplexity."
+    )
+    max_kl_divergence: float | None = Field(
+        default=None,
+        gt=0,
+        description="Mean divergence from the source's next-token distribution, nats per token.",
+    )
+    min_top1_agreement: float | None = Field(
+        default=None, gt=0, le=1, description="Share of tokens where both models would choose the same."
+    )
+    tasks: tuple[GateTask, ...] = Field(default=(), max_length=50, description="lm-eval tasks to compare on.")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="One-sided confidence of every verdict."
+    )
+    inconclusive: Literal["pass", "fail"] = Field(
+        default="pass", description="Whether a verdict that would need more samples stops the build."
+    )
+    min_acceptance_length: float | None = Field(
+        default=None, ge=1, description="Tokens gained in one step with the draft, at the chosen length."
     )
     max_weight_error: float | None = Field(
         default=None, ge=0, description="Largest relative error ‖W-Ŵ‖/‖W‖ of any quantized tensor."
