@@ -249,6 +249,34 @@ def test_a_job_that_no_recipe_asks_for_any_more_is_told(
     assert caplog.text == ""
 
 
+def test_the_state_of_an_interrupted_stage_is_there_when_it_runs_again(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("some text")
+
+    class Training(CopyStage):
+        def run(self, work: Work) -> None:
+            reached = work.state / "step"
+            if not reached.exists():
+                reached.write_text("7")
+                raise ToolError("interrupted")
+            super().run(work)
+            (work.out / "resumed_at").write_text(reached.read_text())
+
+    stages: list[Stage] = [Training(tmp_path / "source", tmp_path / "journal")]
+    with pytest.raises(ToolError, match="interrupted"):
+        build(stages, store)
+    assert [state.name for _, state in store.states()] == [plan(stages, store).stages[0].key]
+    (result,) = build(stages, store)
+    assert (result.artifact.directory / "resumed_at").read_text() == "7"
+    assert list(store.states()) == []
+
+
+def test_a_stage_that_keeps_no_state_leaves_none(store: Store, stages: list[Stage], tmp_path: Path) -> None:
+    broken: list[Stage] = [stages[0], UpperStage(tmp_path / "journal", fails=True)]
+    with pytest.raises(ToolError):
+        build(broken, store)
+    assert list(store.states()) == []
+
+
 def test_changed_limit_judges_the_same_artifact_again(
     store: Store, stages: list[Stage], tmp_path: Path
 ) -> None:

@@ -88,7 +88,8 @@ def work(step: Step, here: Here, **inputs: Path) -> Work:
     out.mkdir()
     scratch.mkdir()
     return Work(
-        step=step, inputs=inputs, out=out, scratch=scratch, executor=here, log=here.place / "log",
+        step=step, inputs=inputs, out=out, scratch=scratch, state=scratch, executor=here,
+        log=here.place / "log",
         on_progress=lambda _: None,
     )  # fmt: skip
 

@@ -75,6 +75,7 @@ def test_batch_sizes_that_are_keys_are_written_as_numbers(tmp_path: Path) -> Non
             executor=local_executor(),
             log=tmp_path / "log",
             scratch=tmp_path,
+            state=tmp_path,
             on_progress=print,
         )
     )

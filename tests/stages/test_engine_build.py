@@ -50,6 +50,7 @@ def work(place: Path, executor: Any, *kernels: str) -> Work:
         executor=executor,
         log=place / "log",
         scratch=place,
+        state=place,
         on_progress=print,
     )
 

@@ -33,6 +33,7 @@ def run(planned: Step, tmp_path: Path) -> Path:
         executor=local_executor(),
         log=tmp_path / "log",
         scratch=tmp_path,
+        state=tmp_path,
         on_progress=lambda _: None,
     )
     SourceStage().run(work)

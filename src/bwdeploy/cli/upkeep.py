@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from bwdeploy.cli.output import print_json
 from bwdeploy.errors import GateError, HostError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bwdeploy.pipeline.store import Leftover, Store
 
 store = typer.Typer(help="The store of finished artifacts.")
@@ -75,7 +78,8 @@ def collect_garbage(
 ) -> None:
     """Remove artifacts that the newest build of no recipe uses; outputs keep their files.
 
-    What dead builds left half-made goes too, and cluster jobs that nobody waits for are cancelled.
+    What dead builds left half-made goes too, also a training that could go on, and cluster jobs that nobody
+    waits for are cancelled.
     """
     from bwdeploy.build import open_store
     from bwdeploy.pipeline.store import storage_errors
@@ -84,19 +88,27 @@ def collect_garbage(
     used = kept.referenced_keys()
     unused = [one for one in kept.artifacts() if one.key not in used]
     with storage_errors(kept.root):
+        states = [state for key, state in kept.states() if key not in used]
+        freed = sum(one.size_bytes for one in unused) + sum(map(_size_bytes, states))
         if not dry_run:
             for one in unused:
                 kept.remove(one)
+            for state in states:
+                shutil.rmtree(state, ignore_errors=True)
         ended = _end_forgotten(kept, used, dry_run=dry_run)
-    freed = sum(one.size_bytes for one in unused)
     if as_json:
         removed = [one.key for one in unused]
         print_json({"removed": removed, "bytes": freed, "jobs": list(ended), "dry_run": dry_run})
         return
     would = "would be " if dry_run else ""
-    typer.echo(f"{len(unused)} artifacts {would}removed, {freed / _MEGABYTE:.1f} MB")
+    unfinished = f" and {len(states)} unfinished trainings" if states else ""
+    typer.echo(f"{len(unused)} artifacts{unfinished} {would}removed, {freed / _MEGABYTE:.1f} MB")
     for job in ended:
         typer.echo(f"{job} {would}cancelled")
+
+
+def _size_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _end_forgotten(kept: Store, used: set[str], *, dry_run: bool) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from bwdeploy.recipe.schema import Calibration, Evaluation, FormatOverride
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+_HUB_SCHEME = "hf://"
 Device = Literal["cpu", "cuda"]
 CheckpointLayout = Literal["unified", "tensorrt_llm"]
 """unified: Hugging Face names, one set of files. tensorrt_llm: one file for each rank, for trtllm-build."""
@@ -37,6 +38,29 @@ class JobRequest(JobData, Generic[ResultT]):
     entry: ClassVar[str]
     """`module:function` that answers it inside the worker: (request, report_progress) -> result."""
     result_type: ClassVar[type[JobData]]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one machine that the job uses."""
+        return int(getattr(self, "device", "cpu") == "cuda")
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether the job fetches something; every other one runs with the hub switched off."""
+        return any(text.startswith(_HUB_SCHEME) for text in texts_in(self))
+
+
+def texts_in(data: JobData) -> Iterator[str]:
+    """Every text of a request, however deep."""
+    pending: list[Any] = [data.model_dump(mode="json")]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str):
+            yield value
 
 
 class Progress(JobData):
@@ -86,6 +110,11 @@ class Download(JobRequest[DownloadResult]):
     revision: str
     trust_remote_code: bool
     out: Path
+
+    @property
+    def needs_network(self) -> bool:
+        """See `JobRequest.needs_network`."""
+        return True
 
 
 class QuantizeResult(JobData):

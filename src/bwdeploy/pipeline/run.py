@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -126,7 +127,7 @@ def _build(
 ) -> Artifact:
     began = time.monotonic()
     workspace = store.workspace(planned.key)
-    out = store.files_of(workspace)
+    out, state = store.files_of(workspace), store.state_of(planned.key)
     try:
         planned.stage.run(
             Work(
@@ -134,6 +135,7 @@ def _build(
                 inputs={name: results[name].artifact.directory for name in planned.step.inputs},
                 out=out,
                 scratch=store.scratch_of(workspace),
+                state=state,
                 executor=executor,
                 log=store.log_path(planned.name, planned.key[:12]),
                 on_progress=lambda progress: watcher.progressed(planned.name, progress),
@@ -150,3 +152,5 @@ def _build(
     finally:
         if not store.is_used(workspace):
             shutil.rmtree(workspace, ignore_errors=True)  # gone already when it was published
+        with suppress(OSError):  # most stages keep nothing
+            state.rmdir()

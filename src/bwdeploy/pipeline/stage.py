@@ -55,6 +55,8 @@ class Work:
     """Empty directory to fill."""
     scratch: Path
     """Directory beside `out` for files of running jobs; kept while one of them outlives this process."""
+    state: Path
+    """Directory that outlives an interrupted build: the next one of the same key finds it as it was left."""
     executor: Executor
     log: Path
     on_progress: Callable[[Progress], None]

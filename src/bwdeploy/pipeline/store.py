@@ -3,6 +3,8 @@
     artifacts/<stage>/<key>/artifact.json, files/…     published by one rename
     building/<key>.<random>/                           half-made; removed when its lock is free and no job
                                                        that goes on without us works in it
+    progress/<key>/                                    what an interrupted training goes on from; removed when
+                                                       the artifact is published
     locks/<key>.lock                                   one builder for each key
     refs/<recipe name>.json                            the newest keys of a recipe, for `plan --why` and `gc`
     logs/                                              output of workers
@@ -174,6 +176,28 @@ class Store:
         """Where a stage's jobs put theirs."""
         return workspace / _SCRATCH
 
+    def state_of(self, key: str) -> Path:
+        """Where a stage that takes hours keeps what it needs to go on after an interruption.
+
+        Call it with the lock of `key` held.
+        """
+        state = self._made("progress") / key
+        state.mkdir(exist_ok=True)
+        return state
+
+    def states(self) -> Iterator[tuple[str, Path]]:
+        """What unfinished stages have kept, by key, each with its lock held until the next is asked for."""
+        for state in sorted((self.root / "progress").glob("*")):
+            lock = FileLock(self._made("locks") / f"{state.name}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:  # somebody goes on with it
+                continue
+            try:
+                yield state.name, state
+            finally:
+                lock.release()
+
     def publish(
         self, workspace: Path, *, stage: str, key: str, document: KeyDocument, seconds: float
     ) -> Artifact:
@@ -195,6 +219,7 @@ class Store:
         workspace.chmod(0o755)
         workspace.rename(entry)
         _fsync_directory(entry.parent)
+        shutil.rmtree(self.root / "progress" / key, ignore_errors=True)
         return _read_artifact(entry)
 
     def artifacts(self) -> list[Artifact]:

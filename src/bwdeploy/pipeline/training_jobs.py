@@ -95,6 +95,11 @@ class QuantizeTrained(QuantizePtq, JobRequest[TrainedResult]):
     search: FormatSearch | None = None
     state: Path
 
+    @property
+    def gpus(self) -> int:
+        """See `JobRequest.gpus`."""
+        return self.training.gpus if self.training and self.device == "cuda" else super().gpus
+
 
 class DraftShape(JobData):
     """What a draft is, as its files say."""
@@ -158,6 +163,11 @@ class TrainDraft(JobRequest[DraftTrainingResult]):
     device: Device
     trust_remote_code: bool
     state: Path
+
+    @property
+    def gpus(self) -> int:
+        """See `JobRequest.gpus`."""
+        return self.training.gpus if self.device == "cuda" else 0
 
 
 class Interval(JobData):
@@ -298,3 +308,8 @@ class CompareAccuracy(JobRequest[AccuracyReport]):
     trust_remote_code: bool
     layout: CheckpointLayout = "unified"
     """Of `checkpoint`."""
+
+    @property
+    def needs_network(self) -> bool:
+        """See `JobRequest.needs_network`; a task that is named and no file brings its data from a hub."""
+        return super().needs_network or any(not one.task.startswith("file://") for one in self.tasks)

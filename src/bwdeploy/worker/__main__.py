@@ -2,7 +2,7 @@
 
 Progress goes as JSON lines to the original stdout; everything that libraries print, and the traceback of a
 failure, goes to stderr, which the executor keeps as the log. The answer is a result file that appears whole
-or not at all. Only the entries that `pipeline.jobs` and `pipeline.kernel_jobs` declare can run.
+or not at all. Only the entries that the modules of `_DECLARING` declare can run.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bwdeploy.pipeline import jobs, kernel_jobs
+from bwdeploy.pipeline import jobs, kernel_jobs, training_jobs
 from bwdeploy.worker import process
 from bwdeploy.worker.failures import describe_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_DECLARING = frozenset({jobs.__name__, kernel_jobs.__name__, training_jobs.__name__})
 _USAGE = 64
 _FAILED = 1
 
@@ -59,20 +60,20 @@ def _run(entry: str, request: dict[str, Any], report: Callable[[jobs.Progress], 
         parsed = request_type.model_validate_json(json.dumps(request))
     except ValidationError as error:
         raise ValueError(f"the request does not fit {request_type.__name__}: {error}") from error
-    process.prepare_libraries(online=process.needs_network(parsed))
+    process.prepare_libraries(online=parsed.needs_network)
     module, _, function = entry.partition(":")
     result: jobs.JobData = getattr(import_module(module), function)(parsed, report)
     return result
 
 
 def declared_entries() -> dict[str, type[jobs.JobRequest[Any]]]:
-    """Every request type of `pipeline.jobs` and `pipeline.kernel_jobs`, by its entry."""
+    """Every request type that the modules of `_DECLARING` declare, by its entry."""
     found: dict[str, type[jobs.JobRequest[Any]]] = {}
     pending: list[type[jobs.JobRequest[Any]]] = [jobs.JobRequest]
     while pending:
         request_type = pending.pop()
         pending.extend(request_type.__subclasses__())
-        if "entry" in vars(request_type) and request_type.__module__ in {jobs.__name__, kernel_jobs.__name__}:
+        if "entry" in vars(request_type) and request_type.__module__ in _DECLARING:
             found[request_type.entry] = request_type
     return found
 

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bwdeploy.pipeline import jobs
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bwdeploy.pipeline import jobs
 
 _KIB = 1024
 
@@ -43,17 +43,6 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     Path(file.name).replace(path)
-
-
-def needs_network(request: jobs.JobData) -> bool:
-    """Whether the request names something on a hub; every other job runs with the hub switched off."""
-    if isinstance(request, jobs.Download):
-        return True
-    if isinstance(request, jobs.QuantizePtq):
-        return request.calibration.dataset.startswith("hf://")
-    if isinstance(request, jobs.Audit):
-        return request.evaluation.dataset.startswith("hf://")
-    return False
 
 
 def prepare_libraries(*, online: bool) -> None:

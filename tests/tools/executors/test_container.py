@@ -16,7 +16,7 @@ from bwdeploy.recipe.schema import Calibration
 from bwdeploy.tools.executors.container_run import run_command
 from bwdeploy.tools.executors.launch import Launch
 from bwdeploy.tools.executors.settings import ContainerSettings
-from bwdeploy.tools.executors.worker_jobs import downloads, named_paths
+from bwdeploy.tools.executors.worker_jobs import named_paths
 from tests.tools.executors.conftest import DIGEST, IMAGE, Site
 
 SCRATCH = Path("/store/building/x/scratch")
@@ -245,8 +245,8 @@ def test_a_worker_job_names_what_it_reads_writes_and_downloads(tmp_path: Path) -
     reads, writes = named_paths(request)
     assert set(reads) == {tmp_path / "model", Path("/r.yaml"), Path("/texts.jsonl")}
     assert writes == (tmp_path / "out",)
-    assert not downloads(request)
+    assert not request.needs_network
     hub = request.model_copy(update={"calibration": Calibration(dataset="hf://org/name@main")})
-    assert downloads(hub)
-    assert downloads(Download(repo="a/b", revision="main", trust_remote_code=False, out=tmp_path))
-    assert not downloads(ConvertGguf(gguf=tmp_path, out=tmp_path))
+    assert hub.needs_network
+    assert Download(repo="a/b", revision="main", trust_remote_code=False, out=tmp_path).needs_network
+    assert not ConvertGguf(gguf=tmp_path, out=tmp_path).needs_network

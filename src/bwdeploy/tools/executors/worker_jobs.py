@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from pydantic import ValidationError
 
 from bwdeploy.errors import BwdeployError, Finding, HostError, RecipeError, StoreError, ToolError
-from bwdeploy.pipeline.jobs import Download, JobData, JobRequest, Progress, ResultT, to_json
+from bwdeploy.pipeline.jobs import JobData, JobRequest, Progress, ResultT, texts_in, to_json
 from bwdeploy.tools.executors.follow import Follower
 from bwdeploy.tools.executors.launch import Launch, Outcome, Watch, end_of, identity_of, killed_by, last_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from bwdeploy.tools.executors.launch import Launcher
 
-_WRITTEN_FIELD = "out"
-_FILE_SCHEME, _HUB_SCHEME = "file://", "hf://"
+_WRITTEN_FIELDS = frozenset({"out", "state"})
+_FILE_SCHEME = "file://"
 
 
 class WorkerPlace(NamedTuple):
@@ -68,8 +68,8 @@ def run_worker(
         reads=(*reads, *place.reads),
         writes=writes,
         environment=place.environment,
-        gpus=int(getattr(request, "device", "cpu") == "cuda"),
-        network=downloads(request),
+        gpus=request.gpus,
+        network=request.needs_network,
         output=output,
         answer=answer,
     )
@@ -85,28 +85,11 @@ def named_paths(request: JobData) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     writes: list[Path] = []
     for field, value in request:
         if isinstance(value, Path):
-            (writes if field == _WRITTEN_FIELD else reads).append(value)
+            (writes if field in _WRITTEN_FIELDS else reads).append(value)
     reads += [
-        Path(text.removeprefix(_FILE_SCHEME)) for text in _texts(request) if text.startswith(_FILE_SCHEME)
+        Path(text.removeprefix(_FILE_SCHEME)) for text in texts_in(request) if text.startswith(_FILE_SCHEME)
     ]
     return tuple(reads), tuple(writes)
-
-
-def downloads(request: JobData) -> bool:
-    """Whether the job fetches something from a hub."""
-    return isinstance(request, Download) or any(text.startswith(_HUB_SCHEME) for text in _texts(request))
-
-
-def _texts(data: JobData) -> Iterator[str]:
-    pending: list[Any] = [data.model_dump(mode="json")]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-        elif isinstance(value, str):
-            yield value
 
 
 def _forward(follower: Follower, on_progress: Callable[[Progress], None]) -> None:
