@@ -54,6 +54,15 @@ def test_scope_of_a_format(word: str, quantized: set[str]) -> None:
     assert found["router"] == {"bfloat16"}
 
 
+@pytest.mark.parametrize(
+    ("bits", "counted"),
+    [(4.5, "nvfp4"), (6.0, "fp8"), (8.0, "fp8"), (8.5, "bfloat16")],
+)
+def test_a_search_is_counted_in_the_format_that_its_budget_cannot_exceed(bits: float, counted: str) -> None:
+    search = {"formats": ["nvfp4", "fp8"], "effective_bits": bits}
+    assert formats(LLAMA, method="auto", search=search)["ffn"] == {counted}
+
+
 def test_an_override_splits_a_group_by_layer() -> None:
     whole = tensors(LLAMA, format="nvfp4")
     split = tensors(LLAMA, format="nvfp4", overrides=[{"modules": "*.layers.0.*", "format": "fp8"}])

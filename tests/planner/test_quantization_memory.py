@@ -53,6 +53,19 @@ def test_larger_batches_take_more_memory() -> None:
     assert sizes[0] < sizes[1]
 
 
+def test_training_counts_its_own_batches_and_each_gpu_its_share() -> None:
+    sizes = [
+        step(LLAMA_8B, quantize={"method": "qad", "format": "nvfp4", "training": training}).modes[0].gpu_bytes
+        for training in ({"batch_size": 8}, {"batch_size": 64}, {"batch_size": 64, "gpus": 8})
+    ]
+    assert sizes[0] == sizes[2] < sizes[1]
+
+
+def test_a_search_calibrates() -> None:
+    quantize = {"method": "auto"}
+    assert step(LLAMA_8B, quantize=quantize).modes[0].gpu_bytes < 4 * 8_030_261_248
+
+
 def test_offload_needs_host_memory_for_the_weights() -> None:
     offload = mode(step(LLAMA_70B), "CPU offload")
     assert offload.host_bytes == 141_107_412_992

@@ -352,6 +352,16 @@ def test_a_relative_file_starts_at_the_file_that_says_it(tmp_path: Path) -> None
     assert recipe.quantize.calibration.dataset == f"file://{tmp_path}/calib.jsonl"
 
 
+def test_a_relative_file_in_a_list_starts_there_too(tmp_path: Path) -> None:
+    tasks = "gate: {tasks: [{task: arc_easy}, {task: 'file://./own.yaml'}, {task: 'file:///a/b.yaml'}]}\n"
+    recipe = load_one(write(tmp_path, MINIMAL + tasks)).recipe
+    assert [one.task for one in recipe.gate.tasks] == [
+        "arc_easy",
+        f"file://{tmp_path}/own.yaml",
+        "file:///a/b.yaml",
+    ]
+
+
 def test_an_absolute_file_stays_as_it_is(tmp_path: Path) -> None:
     assert (
         load_one(write(tmp_path, MINIMAL), "model.source=file:///a/m.gguf").recipe.model.source

@@ -31,6 +31,15 @@ THEMES = (
     Theme("source"),
     Theme("model"),
     Theme("quantize"),
+    Theme(
+        "training",
+        lambda recipe: (
+            recipe.quantize.method == "auto"
+            or recipe.quantize.training is not None
+            or recipe.quantize.search is not None
+            or bool(recipe.speculative and recipe.speculative.train)
+        ),
+    ),
     Theme("formats"),
     Theme("kv_cache"),
     Theme("layout"),

@@ -272,6 +272,8 @@ class TextComparison(JobData):
     """KL(source ‖ checkpoint) of the next-token distributions, mean nats per token."""
     top1_agreement: tuple[float, ...]
     """Share of tokens where both have the same most likely token."""
+    activations: Literal["quantized", "unquantized"]
+    """Whether the checkpoint's figures include the rounding of activations."""
 
 
 class TaskComparison(JobData):
@@ -289,6 +291,8 @@ class AccuracyReport(JobData):
 
     text: TextComparison | None
     tasks: tuple[TaskComparison, ...]
+    findings: tuple[AuditFinding, ...] = ()
+    """Why something could not be compared; an error stops the build."""
     lm_eval_version: str | None
     device: str
     seconds: dict[str, float]

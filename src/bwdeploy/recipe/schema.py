@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 SOURCE_PATTERN = r"^(hf|file|package)://[^ \n][^\n]*$"
+VARIABLE_PATTERN = r"^(TRTLLM|TRT_LLM|TLLM)_[A-Z0-9_]+$"
 VERSION_PATTERN = r"^[0-9]+\.[0-9]+(\.[0-9]+)?([a-z]+[0-9]+)?$"
 PATTERN_MEANINGS = {
     NAME_PATTERN: "letters, digits, '.', '_' and '-' (the first a letter or digit)",
     SOURCE_PATTERN: "hf://org/name@revision, file://path or package://dist-name/path",
+    VARIABLE_PATTERN: "a variable of TensorRT-LLM: TRTLLM_…, TRT_LLM_… or TLLM_…, in capitals",
     VERSION_PATTERN: "a version such as 1.2.1",
 }
 """The patterns below in the user's words; messages use them."""
@@ -24,6 +26,8 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_
 ModulePattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 SourceUri = Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, min_length=8, max_length=4096)]
+
+EngineVariable = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN, max_length=100)]
 
 Format = Literal[
     "nvfp4",
@@ -316,6 +320,11 @@ class Engine(Section):
     )
     llm_args: dict[str, Any] = Field(
         default={}, description="More LLM API arguments, checked against that version's fields."
+    )
+    environment: dict[EngineVariable, Annotated[str, StringConstraints(max_length=1000)]] = Field(
+        default={},
+        description="Variables of TensorRT-LLM's own for the process that runs the model, for example "
+        "TRTLLM_ENABLE_PDL.",
     )
     build_flags: dict[str, Any] = Field(
         default={}, description="Options of trtllm-build without their dashes; backend tensorrt only."

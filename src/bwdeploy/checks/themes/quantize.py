@@ -22,7 +22,8 @@ _RECIPE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_
 
 def _format_missing(subject: Subject) -> Iterator[Problem]:
     quantize = subject.recipe.quantize
-    if quantize.quantizes and quantize.format is None and quantize.recipe is None:
+    decided = quantize.format or quantize.recipe or quantize.method == "auto"
+    if quantize.quantizes and not decided:
         message = f"method {quantize.method} needs a format or a ModelOpt recipe"
         yield Problem(
             ("quantize",), message, "add quantize.format, for example nvfp4, or set quantize.method: none"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bwdeploy.facts.gpus import find_gpu
 from bwdeploy.planner.memory.settings import graph_batch_sizes, kv_settings
 from bwdeploy.planner.memory.sharding import attention_ways
+from bwdeploy.planner.weights.precision import search_bound
 from bwdeploy.planner.weights.prequantized import unread_quantization
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def memory_notes(
 def _format_notes(recipe: Recipe, described: DescribedModel) -> Iterator[str]:
     quantize, said = recipe.quantize, described.quantization
     dtype = described.shape.dtype if described.shape else ""
-    if quantize.quantizes and quantize.format is None:
+    if quantize.method == "auto":
+        bound = search_bound(quantize) or dtype
+        yield f"the search decides the format of each layer: counted in {bound}, an upper bound"
+    elif quantize.quantizes and quantize.format is None:
         yield f"the formats stand in a ModelOpt recipe: counted in {dtype}, an upper bound"
     if quantize.method == "prequantized" and not said:
         yield f"what the source says of its quantization is not on this machine: counted in {dtype}"

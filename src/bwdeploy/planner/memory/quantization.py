@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bwdeploy.planner.memory.activations import attention_width, ffn_width, value_bytes
 from bwdeploy.planner.memory.gpu import capacity_bytes
 from bwdeploy.planner.weights.precision import may_be_quantized
+from bwdeploy.recipe.schema import Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def plan_quantization(recipe: Recipe, described: DescribedModel) -> Quantization
     step = _Step(recipe, shape)
     modes = tuple(
         mode._replace(fits=None if capacity is None else mode.gpu_bytes <= capacity)
-        for mode in (_calibration_modes(step) if method == "ptq" else _training_modes(step))
+        for mode in (_training_modes(step) if recipe.quantize.trains else _calibration_modes(step))
     )
     return QuantizationPlan(method, modes, capacity, _gpus_needed(step, capacity))
 
@@ -102,9 +103,12 @@ class _Step(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Of one forward pass."""
-        calibration = self.recipe.quantize.calibration
-        return calibration.batch_size * calibration.seq_len
+        """Of one forward pass on one GPU."""
+        quantize = self.recipe.quantize
+        if quantize.trains:
+            training = quantize.training or Training()
+            return -(-training.batch_size // training.gpus) * training.seq_len
+        return quantize.calibration.batch_size * quantize.calibration.seq_len
 
     @property
     def moment(self) -> int:
@@ -183,7 +187,7 @@ def _gpus_needed(step: _Step, capacity: int | None) -> int | None:
         return None
     gpus = 1
     while gpus <= _MAX_GPUS:
-        if step.recipe.quantize.method == "ptq":
+        if not step.recipe.quantize.trains:
             spread = step.weights if gpus == 1 else step.weights // gpus + step.largest_layer
             size = spread + step.moment + step.quantizers
         else:

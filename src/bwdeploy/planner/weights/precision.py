@@ -12,6 +12,7 @@ from bwdeploy.facts.formats import format_table
 from bwdeploy.planner.weights import storage
 from bwdeploy.planner.weights.module_patterns import split_group
 from bwdeploy.planner.weights.prequantized import source_storage
+from bwdeploy.recipe.schema import FormatSearch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,10 +61,26 @@ def weight_precisions(
         found = (StoredWeight(part, said or unquantized) for part, said in parts)
         return tuple(_folded(part, shape) for part in found)
     if quantize.format is None:
-        return tuple(StoredWeight(weight, unquantized) for weight in shape.weights)
+        bound = search_bound(quantize)
+        if bound is None:
+            return tuple(StoredWeight(weight, unquantized) for weight in shape.weights)
+        quantize = quantize.model_copy(update={"format": bound})
     return tuple(
         _folded(part, shape) for weight in shape.weights for part in _parts(weight, quantize, unquantized)
     )
+
+
+def search_bound(quantize: Quantize) -> str | None:
+    """The smallest searched format that a whole model within the search's budget of bits cannot exceed.
+
+    None when nothing is searched, or when the budget allows more than any of its formats.
+    """
+    if quantize.method != "auto":
+        return None
+    search = quantize.search or FormatSearch()
+    bits = {word: format_table().formats[word].bits_per_weight for word in search.formats}
+    enough = [word for word in bits if bits[word] >= search.effective_bits]
+    return min(enough, key=lambda word: bits[word], default=None)
 
 
 def format_storage(word: str, *, calibrated: bool = False) -> Storage:
