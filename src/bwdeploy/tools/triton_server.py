@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def start_server(
 ) -> RunningServer:
     """Start a server and wait until it listens, which it does once all models are loaded.
 
+    Triton opens its metrics port last, a moment after the one that says it is live; both are waited for.
+
     Raises:
         HostError: a port that was asked for is taken, or this machine lacks the server.
         ToolError: it ended early (with the reasons from its log) or took too long.
@@ -135,7 +138,7 @@ def _wait_until_listening(
 ) -> None:
     started = time.monotonic()
     told_s = 0.0
-    while not _is_listening(server.ports.http):
+    while not (_answers(server.ports.http) and _accepts(server.ports.metrics)):
         server.check_alive()
         waited_s = time.monotonic() - started
         if waited_s > timeout_s:
@@ -152,7 +155,7 @@ def _wait_until_listening(
     server.check_alive()
 
 
-def _is_listening(port: int) -> bool:
+def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)
     try:
         connection.request("GET", "/v2/health/live")
@@ -161,6 +164,14 @@ def _is_listening(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _early_exit(code: int, *, log: Path) -> ToolError:
