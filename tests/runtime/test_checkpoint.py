@@ -123,6 +123,17 @@ def test_foreign_tensor_is_named(copy: Path) -> None:
     assert "visual.proj.weight" in failure(copy)
 
 
+def test_prediction_layers_after_the_model_s_own_are_left_out(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    layer = f"model.layers.{config['num_hidden_layers']}.eh_proj.weight"
+    write(copy, tensors_of(copy) | {layer: torch.ones(4, 4)})
+    assert f"holds {layer}" in failure(copy)
+    (copy / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}))
+    load_model(copy)
+    write(copy, tensors_of(copy) | {layer.replace(".2.", ".3."): torch.ones(4, 4)})
+    assert "model.layers.3.eh_proj.weight" in failure(copy)
+
+
 def test_wrong_shape_is_named(copy: Path) -> None:
     write(copy, tensors_of(copy) | {"model.norm.weight": torch.ones(3, dtype=torch.bfloat16)})
     assert "model.norm.weight has shape (3,)" in failure(copy)

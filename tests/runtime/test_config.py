@@ -19,6 +19,7 @@ def test_json_reads_back_as_it_was_written() -> None:
         startup_timeout_s=2.5,
         kernels="kernels",
         kernel_ops=("a", "b"),
+        environment={"TRTLLM_ENABLE_PDL": "1"},
     )
     assert EngineConfig.from_json(config.to_json()) == config
 
@@ -42,6 +43,8 @@ def test_json_reads_back_as_it_was_written() -> None:
         ({"kernel_ops": ["a"]}, "need each other"),
         ({"kernel_ops": "a"}, "kernel_ops is 'a', not a list of names"),
         ({"kernels": "kernels", "kernel_ops": [""]}, "kernel_ops is ('',), not a list of names"),
+        ({"environment": ["A=1"]}, "environment is ['A=1'], not names with their values"),
+        ({"environment": {"A": 1}}, "environment is {'A': 1}, not names with their values"),
         ({"runtime": "tensorrt_llm"}, "needs llm_args"),
         ({"stall_timeout_s": float("nan")}, "stall_timeout_s is nan"),
     ],

@@ -31,7 +31,7 @@ def test_what_only_concerns_the_stub_is_taken_out() -> None:
         "OMPI_MCA_btl": "tcp",
         "CUDA_VISIBLE_DEVICES": "0",
     }
-    assert engine_environment(environ) == {
+    assert engine_environment(environ, {}) == {
         "PATH": "/bin",
         "LD_LIBRARY_PATH": "/usr/lib/cuda",
         "OMPI_MCA_btl": "tcp",
@@ -41,4 +41,9 @@ def test_what_only_concerns_the_stub_is_taken_out() -> None:
 
 
 def test_an_empty_library_path_is_not_passed_on() -> None:
-    assert "LD_LIBRARY_PATH" not in engine_environment({"LD_LIBRARY_PATH": "/x/nvidia_pytriton.libs"})
+    assert "LD_LIBRARY_PATH" not in engine_environment({"LD_LIBRARY_PATH": "/x/nvidia_pytriton.libs"}, {})
+
+
+def test_what_the_recipe_sets_stands_over_what_is_inherited() -> None:
+    environment = engine_environment({"TRTLLM_ENABLE_PDL": "0", "PATH": "/bin"}, {"TRTLLM_ENABLE_PDL": "1"})
+    assert (environment["TRTLLM_ENABLE_PDL"], environment["PATH"]) == ("1", "/bin")

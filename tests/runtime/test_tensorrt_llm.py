@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bwdeploy_runtime.config import EngineConfig
-from bwdeploy_runtime.engines.tensorrt_llm import TensorRtLlmEngine
+from bwdeploy_runtime.engines.tensorrt_llm import TensorRtLlmEngine, with_placed_draft
 from bwdeploy_runtime.errors import EngineError
 from bwdeploy_runtime.tensors import PERFORMANCE_OUTPUTS
 from tests.runtime.answering import WAIT_S, Answering
@@ -139,6 +139,29 @@ def test_a_prompt_that_leaves_no_room_is_refused(answering: Answering) -> None:
     error = answering.ask("x" * 200, max_tokens=1).error
     assert error is not None
     assert "more than the 99 that fit" in error.message
+
+
+@pytest.mark.parametrize("key", ["speculative_model", "speculative_model_dir"])
+def test_the_draft_beside_the_arguments_is_named_by_its_whole_path(
+    stand_in: Any, directory: Path, key: str
+) -> None:
+    (directory / "draft").mkdir()
+    with (directory / "llm_args.yaml").open("a") as file:
+        file.write(f"speculative_config: {{decoding_type: Eagle, max_draft_len: 3, {key}: draft}}\n")
+    engine = TensorRtLlmEngine()
+    engine.load(CONFIG, directory, wake=lambda: None)
+    engine.close()
+    assert stand_in.LLM.made[-1].arguments["speculative_config"] == {
+        "decoding_type": "Eagle",
+        "max_draft_len": 3,
+        key: str(directory / "draft"),
+    }
+
+
+def test_a_draft_that_is_not_in_the_repository_is_left_as_it_is(directory: Path) -> None:
+    arguments = {"speculative_config": {"speculative_model": "org/draft"}}
+    assert with_placed_draft(arguments, directory) == arguments
+    assert with_placed_draft({"speculative_config": None}, directory) == {"speculative_config": None}
 
 
 def test_a_directory_without_a_pack_is_refused_before_the_llm_is_made(stand_in: Any, directory: Path) -> None:

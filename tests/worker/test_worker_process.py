@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from bwdeploy.pipeline.jobs import Progress
+from bwdeploy.worker import process
 
 RUN = [sys.executable, "-m", "bwdeploy.worker"]
 
@@ -99,3 +101,14 @@ def test_missing_package_names_the_extra(tmp_path: Path) -> None:
     answer, _ = run_job(job, PYTHONPATH=str(tmp_path / "path"))
     assert answer["error"]["kind"] == "host"
     assert "bwdeploy[models]" in answer["error"]["hint"]
+
+
+def test_scikit_learn_is_hidden_until_somebody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    process.hide_scikit_learn()
+    try:
+        assert importlib.util.find_spec("sklearn") is None
+    finally:
+        process.show_scikit_learn()
+    assert "sklearn" not in sys.modules

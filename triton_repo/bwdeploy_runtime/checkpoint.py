@@ -8,9 +8,10 @@ rounded. Peak memory is one model in `dtype` plus one tensor. Needs torch, trans
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
+
+_LAYER = re.compile(r"model\.layers\.([0-9]{1,6})\.")
 
 __all__ = ["CheckpointError", "CheckpointInfo", "InputRounding", "build_model", "load_model"]
 
@@ -115,10 +118,11 @@ def _fill(model: nn.Module, reader: TensorReader) -> list[str]:
         CheckpointError: names or shapes of model and checkpoint do not match.
     """
     slots = model.state_dict(keep_vars=True)
+    config = cast("dict[str, Any]", model.config.to_dict())
     filled: set[int] = set()
     quantized: list[str] = []
     for name in reader.names():
-        if is_scale(name):
+        if is_scale(name) or is_prediction_layer(name, config):
             continue
         if name not in slots:
             raise CheckpointError(
@@ -138,6 +142,18 @@ def _fill(model: nn.Module, reader: TensorReader) -> list[str]:
     if missing:
         raise CheckpointError(f"{reader.directory} lacks {missing[0]} and {len(missing) - 1} other tensors")
     return quantized
+
+
+def is_prediction_layer(name: str, config: dict[str, Any]) -> bool:
+    """Whether a tensor belongs to multi-token prediction layers, which follow the model's own.
+
+    transformers has no modules for them, and plain decoding does not use them.
+    """
+    layers, extra = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
+    found = _LAYER.match(name)
+    if found is None or not isinstance(layers, int) or not isinstance(extra, int):
+        return False
+    return layers <= int(found[1]) < layers + extra
 
 
 def _attach_inputs(

@@ -37,6 +37,8 @@ class EngineConfig:
     """Directory of the kernel pack, relative to engine.json."""
     kernel_ops: tuple[str, ...] = ()
     """Ops of the pack that the model runs with."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for the engine process, beside those that it inherits."""
     streaming: bool = True
     """The Triton model is decoupled and takes `streaming: true`."""
     chat_template: bool = False
@@ -111,6 +113,7 @@ class EngineConfig:
 
 _PATHS = ("checkpoint", "llm_args", "kernels")
 _NAMES = "tuple[str, ...]"
+_VARIABLES = "dict[str, str]"
 _ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "bool": ((bool,), "true or false"),
@@ -123,9 +126,8 @@ def _problem(item: Any, value: object) -> str:  # noqa: ANN401 - dataclasses.Fie
     kind, _, optional = str(item.type).partition(" | ")
     if value is None and optional:
         return ""
-    if kind == _NAMES:
-        whole = isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
-        return "" if whole else f"{item.name} is {value!r}, not a list of names"
+    if kind in {_NAMES, _VARIABLES}:
+        return _collection_problem(item.name, value, is_mapping=kind == _VARIABLES)
     types, words = _ACCEPTED[kind]
     if not isinstance(value, types) or (kind != "bool" and isinstance(value, bool)):
         return f"{item.name} is {value!r}, not {words}"
@@ -139,6 +141,16 @@ def _problem(item: Any, value: object) -> str:  # noqa: ANN401 - dataclasses.Fie
     ):
         return f"{item.name} is {value}, outside {low} to {high}"
     return ""
+
+
+def _collection_problem(name: str, value: object, *, is_mapping: bool) -> str:
+    if is_mapping:
+        texts = [*value.keys(), *value.values()] if isinstance(value, dict) else [None]
+        whole, words = all(isinstance(text, str) for text in texts), "names with their values"
+    else:
+        whole = isinstance(value, tuple) and all(isinstance(one, str) and one for one in value)
+        words = "a list of names"
+    return "" if whole else f"{name} is {value!r}, not {words}"
 
 
 def _path_problem(name: str, value: str) -> str:

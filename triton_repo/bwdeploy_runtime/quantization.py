@@ -100,10 +100,13 @@ def read_quantization(directory: Path) -> QuantizationConfig:
         section = read_json(separate).get("quantization")
     else:
         section = read_json(directory / "config.json").get("quantization_config")
-    if section is None:
-        return QuantizationConfig(layers={})
-    if not isinstance(section, dict):
+    if section is not None and not isinstance(section, dict):
         raise CheckpointError(f"the quantization section of {directory} is not an object")
+    return parse_quantization(section or {})
+
+
+def parse_quantization(section: dict[str, Any]) -> QuantizationConfig:
+    """`quantization` of hf_quant_config.json, or `quantization_config` of config.json; empty: none."""
     layers = section.get("quantized_layers") or {}
     return QuantizationConfig(
         quant_algo=section.get("quant_algo"),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _OUR_KEYS = ("model", "tokenizer", "trust_remote_code")
+_DRAFT_KEYS = ("speculative_model", "speculative_model_dir")
+"""Of speculative_config; which of them a version has was decided when the file was written."""
 
 
 class TensorRtLlmEngine:
@@ -60,7 +62,7 @@ class TensorRtLlmEngine:
         """
         self._api = _import_tensorrt_llm()
         checkpoint = directory / config.checkpoint
-        arguments = read_llm_args(directory / str(config.llm_args))
+        arguments = with_placed_draft(read_llm_args(directory / str(config.llm_args)), directory)
         self._encoder = PromptEncoder(
             checkpoint, chat_template=config.chat_template, trust_remote_code=config.trust_remote_code
         )
@@ -208,6 +210,23 @@ def read_llm_args(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise EngineError(f"{path} holds a {type(data).__name__}, not a mapping of LLM arguments.")
     return {key: value for key, value in data.items() if key not in _OUR_KEYS}
+
+
+def with_placed_draft(arguments: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The arguments with the draft that lies in `directory` named by its whole path.
+
+    The worker processes of the LLM need not have our current directory. Anything else, such as a model of the
+    hub, is left as it is.
+    """
+    config = arguments.get("speculative_config")
+    if not isinstance(config, dict):
+        return arguments
+    placed = {
+        key: str(directory / config[key])
+        for key in _DRAFT_KEYS
+        if isinstance(config.get(key), str) and (directory / config[key]).is_dir()
+    }
+    return {**arguments, "speculative_config": {**config, **placed}}
 
 
 def _import_tensorrt_llm() -> Any:  # noqa: ANN401

@@ -75,7 +75,12 @@ class EngineLife:
         log = self._room / "engine.log"
         try:
             with _listening(self._room / "engine.sock") as listener:
-                process = EngineProcess(self._directory, socket_path=self._room / "engine.sock", log=log)
+                process = EngineProcess(
+                    self._directory,
+                    socket_path=self._room / "engine.sock",
+                    log=log,
+                    environment=self._config.environment,
+                )
                 try:
                     trouble = self._live(process, listener)
                 finally:

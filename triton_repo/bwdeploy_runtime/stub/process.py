@@ -43,8 +43,8 @@ def engine_python(environ: Mapping[str, str]) -> str:
     return python
 
 
-def engine_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The stub's environment without what only concerns the stub."""
+def engine_environment(environ: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
+    """The stub's environment without what only concerns the stub, and with what `added` sets."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -57,13 +57,15 @@ def engine_environment(environ: Mapping[str, str]) -> dict[str, str]:
     if not kept["LD_LIBRARY_PATH"]:
         del kept["LD_LIBRARY_PATH"]
     # The version directory may be read-only, and what was built stays as it was built.
-    return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | dict(added)
 
 
 class EngineProcess:
     """A running `bwdeploy_runtime.worker` in a session of its own."""
 
-    def __init__(self, directory: Path, *, socket_path: Path, log: Path) -> None:
+    def __init__(
+        self, directory: Path, *, socket_path: Path, log: Path, environment: Mapping[str, str]
+    ) -> None:
         """Start it; must be called from a thread that outlives the process (see worker.die_with_parent).
 
         Raises:
@@ -84,7 +86,7 @@ class EngineProcess:
                 self._process = subprocess.Popen(
                     command,
                     cwd=directory,
-                    env=engine_environment(os.environ),
+                    env=engine_environment(os.environ, environment),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 __version__ = "1.2.1"
 TICK_S = 0.01
-_LLM_ARGS = {"tensor_parallel_size", "max_batch_size", "max_seq_len", "max_num_tokens", "kv_cache_config"}
+_LLM_ARGS = {
+    "tensor_parallel_size",
+    "max_batch_size",
+    "max_seq_len",
+    "max_num_tokens",
+    "kv_cache_config",
+    "speculative_config",
+}
 
 
 @dataclass(kw_only=True)
