@@ -78,7 +78,7 @@ def test_every_export_of_ours_is_clean(word: str, exported: Callable[..., Path],
     facts = format_table().formats[word]
     assert problems(report) == {}
     assert report.parameters == 110912
-    assert report.compared_tensors >= 15
+    assert report.compared_tensors == len(report.tensor_errors) >= 15
     assert 0.02 < report.worst_tensors[0].relative_error < 0.16
     assert report.activations == ("unquantized" if facts.activations == "none" else "quantized")
     assert report.source_perplexity is not None
@@ -255,6 +255,32 @@ def test_plain_layer_that_is_not_excluded_is_found(
     path.write_text(json.dumps(content))
     found = problems(audit_tiny(copy, tiny_llama, format="nvfp4_mlp_only"))
     assert "layer-not-quantized" in found
+
+
+def with_prediction_layer(directory: Path) -> Path:
+    change_json(directory / "config.json", num_nextn_predict_layers=1)
+    change_tensors(
+        directory,
+        lambda tensors: tensors.update(
+            {"model.layers.2.eh_proj.weight": tensors["model.norm.weight"].repeat(128, 1)}
+        ),
+    )
+    return directory
+
+
+def test_layers_for_speculative_decoding_belong_to_the_checkpoint(checkpoint: Path, tiny_llama: Path) -> None:
+    found = problems(audit_nvfp4(with_prediction_layer(checkpoint), tiny_llama))
+    assert "tensor-unexpected" not in found
+
+
+def test_lost_layers_for_speculative_decoding_are_a_warning(
+    checkpoint: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    source = with_prediction_layer(Path(shutil.copytree(tiny_llama, tmp_path / "source")))
+    change_json(checkpoint / "config.json", num_nextn_predict_layers=1)
+    found = problems(audit_nvfp4(checkpoint, source))
+    assert "tensor-missing" not in found
+    assert found["prediction-layers-missing"].startswith("1 tensors of the source's multi-token")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.errors import ToolError
 from bwdeploy.pipeline.jobs import Audit, AuditFinding, AuditReport, Progress
-from bwdeploy.worker import audit_files, audit_tensors
-from bwdeploy.worker.calibration import TextRequest, token_sequences
+from bwdeploy.worker import audit_files, audit_labels, audit_scales, audit_tensors
+from bwdeploy.worker.accuracy.text import held_out_sequences
 from bwdeploy.worker.compare import Comparison, compare_weights
 from bwdeploy.worker.perplexity import perplexity
 from bwdeploy.worker.process import peak_memory_bytes
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Tensor
+
+    from bwdeploy.recipe.schema import Evaluation
 
 
 def run(request: Audit, report: Callable[[Progress], None]) -> AuditReport:
@@ -107,8 +109,9 @@ class _Auditor:
                 self._inspect(source)
             except CheckpointError as error:
                 self.findings.append(audit_files.finding("checkpoint-unreadable", str(error)))
-        if not any(entry.severity == "error" and entry.check in _FATAL for entry in self.findings):
-            self._measure()
+        fatal = any(entry.severity == "error" and entry.check in _FATAL for entry in self.findings)
+        if self.request.evaluation is not None and not fatal:
+            self._measure(self.request.evaluation)
         return self.report_findings()
 
     @contextmanager
@@ -127,12 +130,16 @@ class _Auditor:
             self.findings += findings
             if source is not None:
                 self.findings += audit_tensors.check_leftovers(reader, source, self.census)
-            self.findings += audit_tensors.check_scales(reader, self.census, self.quantization)
+            self.findings += audit_scales.check_scales(reader, self.census, self.quantization)
             algo = self.quantization.quant_algo
             self.findings += audit_tensors.check_size(self.census, reader, request.format, algo)
             shape = audit_tensors.model_shape(request.checkpoint, trust_remote_code=request.trust_remote_code)
             self.findings += audit_files.check_exclusions(self.quantization, shape.modules)
             self.findings += audit_tensors.check_quantized_set(self.census, self.quantization, shape)
+            self.findings += audit_labels.check_labels(reader, self.census, self.quantization)
+            self.findings += audit_labels.check_second_config(
+                request.checkpoint, self.quantization, shape.linears
+            )
             self.findings += audit_tensors.check_names_and_shapes(reader, source, self.census, shape)
         if source is None:
             return
@@ -140,8 +147,11 @@ class _Auditor:
             self.comparison = compare_weights(reader, source, self.census, self.quantization, progress)
             self.findings += self.comparison.findings
 
-    def _measure(self) -> None:
-        sequences = _evaluation_sequences(self.request)
+    def _measure(self, evaluation: Evaluation) -> None:
+        request = self.request
+        sequences = held_out_sequences(
+            evaluation, request.source or request.checkpoint, trust_remote_code=request.trust_remote_code
+        )
         self.tokens = sequences.shape[0] * (sequences.shape[1] - 1)
         before = None
         if self.request.source is not None:
@@ -195,6 +205,7 @@ class _Auditor:
             findings=tuple(self.findings),
             compared_tensors=len(self.comparison.errors),
             worst_tensors=self.comparison.worst,
+            tensor_errors=tuple(self.comparison.errors),
             source_perplexity=self.perplexities[0],
             quantized_perplexity=self.perplexities[1],
             evaluated_tokens=self.tokens,
@@ -213,21 +224,3 @@ _FATAL = {
     "shape-differs",
     "weight-unreadable",
 }
-
-
-def _evaluation_sequences(request: Audit) -> Tensor:
-    transformers = import_module("transformers")
-    evaluation = request.evaluation
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        request.source or request.checkpoint, trust_remote_code=request.trust_remote_code
-    )
-    wanted = TextRequest(
-        section="gate.evaluation",
-        dataset=evaluation.dataset,
-        text_field=evaluation.text_field,
-        samples=evaluation.samples,
-        seq_len=evaluation.seq_len,
-        seed=evaluation.seed,
-        part="evaluation",
-    )
-    return token_sequences(wanted, tokenizer)

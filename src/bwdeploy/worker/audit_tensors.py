@@ -1,7 +1,7 @@
-"""Audit of the stored tensors: names, dtypes, shapes, scales and size, without dequantizing a weight.
+"""Audit of the stored tensors: names, dtypes, shapes and size, from the headers alone.
 
-Reads the headers of all tensors and the values of the scales, which are small. Expected names and shapes come
-from the model that config.json describes, built without memory, and from the source.
+Expected names and shapes come from the model that config.json describes, built without memory, and from the
+source. The values of scales are checked in `audit_scales`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bwdeploy.facts.formats import format_table
 from bwdeploy.worker.audit_files import MIXED, finding
-from bwdeploy_runtime.checkpoint import build_model
+from bwdeploy_runtime.checkpoint import build_model, is_prediction_layer
 from bwdeploy_runtime.quantization import (
     CheckpointError,
     QuantizationConfig,
@@ -28,18 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
-
     from bwdeploy.pipeline.jobs import AuditFinding
     from bwdeploy_runtime.quantization import Layout
 
 _BITS = {"F64": 64, "F32": 32, "I32": 32, "I64": 64, "BF16": 16, "F16": 16, "I16": 16}
 _BITS |= {"U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "BOOL": 8}
-_E8M0_NAN = 255
-_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+EXPERTS = ".experts."
+"""In the names of the tensors of routed experts."""
 _MANY = 5
-# Fewer equal scales may be a coincidence.
-_ENOUGH_SCALES = 16
 _TOLERANCE = 0.02
 
 
@@ -51,6 +47,11 @@ class ModelShape:
     modules: frozenset[str]
     linears: frozenset[str]
     tied: frozenset[str]
+    config: dict[str, Any]
+
+    def is_beyond(self, name: str) -> bool:
+        """Whether a tensor belongs to layers that only speculative decoding uses."""
+        return is_prediction_layer(name, self.config)
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ def model_shape(directory: Path, *, trust_remote_code: bool) -> ModelShape:
             name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
         ),
         tied=frozenset(state.keys() - own),
+        config=model.config.to_dict(),
     )
 
 
@@ -126,14 +128,28 @@ def check_names_and_shapes(
 ) -> Iterator[AuditFinding]:
     """Tensors that are missing, unexpected, or of another shape than config.json asks for."""
     # transformers 5 keeps routed experts in one tensor, exports keep them apart: not comparable by name.
-    fused = any(".experts." in name for name in census.layouts.keys() ^ shape.shapes.keys())
-    present = {name for name in census.layouts if not (fused and ".experts." in name)}
-    expected = {name for name in shape.shapes if not (fused and ".experts." in name)}
+    fused = any(EXPERTS in name for name in census.layouts.keys() ^ shape.shapes.keys())
+    present = {name for name in census.layouts if not (fused and EXPERTS in name)}
+    expected = {name for name in shape.shapes if not (fused and EXPERTS in name)}
+    originals = {name for name in (source.names() if source else ()) if not is_scale(name)}
     if fused:
         yield finding("experts-not-checked", "shapes of routed experts were not compared", severity="info")
-    wanted = expected | {name for name in (source.names() if source else ()) if not is_scale(name)}
-    yield from listed("tensor-missing", "is missing", sorted(wanted - present - shape.tied))
-    yield from listed("tensor-unexpected", "belongs to no module of the model", sorted(present - expected))
+        experts = {name for name in originals if EXPERTS in name}
+        originals -= experts
+        if experts & census.layouts.keys():  # the source keeps them apart, too
+            yield from listed("tensor-missing", "is missing", sorted(experts - census.layouts.keys()))
+    missing = (expected | originals) - present - shape.tied
+    lost = {name for name in missing if shape.is_beyond(name)}
+    yield from listed("tensor-missing", "is missing", sorted(missing - lost))
+    if lost:
+        yield finding(
+            "prediction-layers-missing",
+            f"{len(lost)} tensors of the source's multi-token prediction layers were not exported",
+            severity="warning",
+            hint="speculative.method: mtp will not find them in this checkpoint.",
+        )
+    unexpected = sorted(name for name in present - expected if not shape.is_beyond(name))
+    yield from listed("tensor-unexpected", "belongs to no module of the model", unexpected)
     for name in sorted(present & expected):
         stored = logical_shape(reader, name, census.layouts[name])
         if stored != shape.shapes[name]:
@@ -189,23 +205,6 @@ def check_quantized_set(
     )
 
 
-def check_scales(
-    reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
-) -> Iterator[AuditFinding]:
-    """Scales that are missing, zero, negative, not finite or suspiciously constant."""
-    for name in reader.names():
-        if is_scale(name):
-            yield from _check_values(name, reader.tensor(name))
-    for name in census.quantized:
-        module = module_of(name)
-        if _needs_input_scale(quantization, module) and f"{module}.input_scale" not in reader:
-            yield finding(
-                "input-scale-missing", f"{module} has no input_scale", tensor=f"{module}.input_scale"
-            )
-    yield from _check_kv_scales(reader, census, quantization)
-    yield from _check_fused_scales(reader, census)
-
-
 def check_size(
     census: TensorCensus, reader: TensorReader, word: str | None, algo: str | None
 ) -> Iterator[AuditFinding]:
@@ -224,75 +223,6 @@ def check_size(
         )
 
 
-def _check_values(name: str, scale: Tensor) -> Iterator[AuditFinding]:
-    torch = import_module("torch")
-    if scale.dtype == torch.uint8:
-        if bool((scale == _E8M0_NAN).any()):
-            yield finding("scale-not-finite", f"{name} holds the E8M0 code for NaN", tensor=name)
-        values = scale.to(torch.float32)
-    else:
-        values = scale.to(torch.float32)
-        if not bool(torch.isfinite(values).all()):
-            yield finding("scale-not-finite", f"{name} holds NaN or infinity", tensor=name)
-        elif bool((values <= 0).any()):
-            count = int((values <= 0).sum())
-            yield finding("scale-not-positive", f"{name} has {count} zero or negative scales", tensor=name)
-    if (
-        name.endswith(".weight_scale")
-        and values.numel() >= _ENOUGH_SCALES
-        and bool((values == values.flatten()[0]).all())
-    ):
-        yield finding(
-            "scale-constant",
-            f"all {values.numel()} scales of {name} are equal",
-            severity="warning",
-            tensor=name,
-            hint="Was the layer calibrated, and are its weights not constant?",
-        )
-
-
-def _needs_input_scale(quantization: QuantizationConfig, module: str) -> bool:
-    try:
-        kind = quantization.activation_of(module)
-    except CheckpointError:
-        return False  # reported by the comparison, which cannot read it either
-    algo = (quantization.layers.get(module) or quantization.quant_algo or "").upper()
-    return kind == "nvfp4" or (kind == "fp8" and algo != "W4A8_MXFP4_FP8")
-
-
-def _check_kv_scales(
-    reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
-) -> Iterator[AuditFinding]:
-    if quantization.kv_cache_quant_algo is None:
-        return
-    wanted = [
-        f"{module_of(name)}.{scale}"
-        for name in census.layouts
-        for leaf, scale in ((".k_proj.weight", "k_scale"), (".v_proj.weight", "v_scale"))
-        if name.endswith(leaf)
-    ]
-    yield from listed("kv-scale-missing", "is missing", [name for name in wanted if name not in reader])
-
-
-def _check_fused_scales(reader: TensorReader, census: TensorCensus) -> Iterator[AuditFinding]:
-    groups: dict[tuple[str, str], set[float]] = defaultdict(set)
-    for weight in census.quantized:
-        parent, _, leaf = module_of(weight).rpartition(".")
-        for members in _FUSED:
-            for suffix in ("weight_scale_2", "input_scale"):
-                scale = reader.optional(f"{module_of(weight)}.{suffix}") if leaf in members else None
-                if scale is not None and scale.numel() == 1:
-                    groups[f"{parent}.{{{','.join(members)}}}", suffix].add(float(scale))
-    for (layers, suffix), values in groups.items():
-        if len(values) > 1:
-            yield finding(
-                "fused-scales-differ",
-                f"{layers} are fused by engines but have {len(values)} different {suffix}",
-                severity="warning",
-                tensor=layers,
-            )
-
-
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     fnmatch = import_module("fnmatch").fnmatch
     return any(fnmatch(name, pattern) for pattern in patterns)
@@ -302,8 +232,24 @@ def listed(check: str, what: str, names: list[str]) -> Iterator[AuditFinding]:
     """A finding for each of the first few names, and one for how many more there are."""
     for name in names[:_MANY]:
         yield finding(check, f"{name} {what}", tensor=name)
-    if len(names) > _MANY:
-        yield finding(check, f"{len(names) - _MANY} more: the same")
+    yield from _more(check, len(names) - _MANY)
+
+
+def _more(check: str, count: int) -> Iterator[AuditFinding]:
+    if count > 0:
+        yield finding(check, f"{count} more: the same")
+
+
+def shortened(findings: list[AuditFinding]) -> list[AuditFinding]:
+    """The first few findings of each check, and one for how many more there are."""
+    by_check: dict[str, list[AuditFinding]] = defaultdict(list)
+    for entry in findings:
+        by_check[entry.check].append(entry)
+    return [
+        kept
+        for check, entries in by_check.items()
+        for kept in (*entries[:_MANY], *_more(check, len(entries) - _MANY))
+    ]
 
 
 def _product(shape: tuple[int, ...]) -> int:
