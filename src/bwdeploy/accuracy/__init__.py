@@ -1,0 +1,1 @@
+"""Whether a model is as good as another, from paired samples: intervals and verdicts, pure arithmetic."""

@@ -1,0 +1,1 @@
+"""A checkpoint beside its source: the same held-out text and the same questions for both."""
