@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from bwdeploy.pipeline.stage import Step
-from bwdeploy.recipe.schema import Recipe
+import pytest
+
+from bwdeploy.errors import GateError
+from bwdeploy.pipeline.jobs import QuantizePtq
+from bwdeploy.pipeline.stage import Step, Work
+from bwdeploy.pipeline.training_jobs import QuantizeTrained
+from bwdeploy.recipe.schema import FormatSearch, Recipe, Training
 from bwdeploy.stages.datasets import found_dataset
 from bwdeploy.stages.quantize import QuantizeStage
 from tests.pipeline.toy import HOST
@@ -54,3 +62,80 @@ def test_prequantized_model_is_not_quantized() -> None:
         "quantize": {"method": "prequantized"},
     }
     assert QuantizeStage().plan_step(Recipe.model_validate(data), HOST) is None
+
+
+def test_default_training_is_written_out_and_counts_for_the_key() -> None:
+    plain = step(method="qad", format="nvfp4")
+    same = step(method="qad", format="nvfp4", training={"steps": Training().steps})
+    longer = step(method="qad", format="nvfp4", training={"steps": 500})
+    assert plain.params == same.params != longer.params
+    assert plain.params["method"] == "qad"
+    assert "search" not in plain.params
+    assert "accelerate" in plain.tools
+    assert plain.command == "ModelOpt QAD nvfp4 on cpu"
+
+
+def test_calibration_alone_has_the_key_it_had_before_there_was_training() -> None:
+    assert not {"method", "training", "search"} & step(format="nvfp4").params.keys()
+
+
+def test_search_says_its_budget() -> None:
+    planned = step(method="auto", search={"formats": ("nvfp4", "fp8"), "effective_bits": 5.5})
+    assert planned.params["search"]["effective_bits"] == 5.5
+    assert planned.command == "ModelOpt search of nvfp4, fp8 within 5.5 bits on cpu"
+
+
+def asked_of_the_worker(planned: Step, place: Path) -> QuantizePtq:
+    """The request that the stage makes of its step."""
+    asked: list[Any] = []
+    work = SimpleNamespace(
+        step=planned, inputs={"source": place}, out=place, state=place / "state", run=asked.append
+    )
+    with pytest.raises(AttributeError):  # there is no result to write
+        QuantizeStage().run(cast("Work", work))
+    assert isinstance(asked[0], QuantizePtq)
+    return asked[0]
+
+
+def test_training_text_counts_by_its_content_and_reaches_the_worker_with_its_path(tmp_path: Path) -> None:
+    planned = step(method="qat", format="nvfp4", training={"dataset": "file:///a/text.jsonl"})
+    assert planned.sources["training"] == Path("/a/text.jsonl")
+    assert "/a/" not in str(planned.params)
+    request = asked_of_the_worker(planned, tmp_path)
+    assert isinstance(request, QuantizeTrained)
+    assert request.training is not None
+    assert request.training.dataset == "file:///a/text.jsonl"
+    assert request.calibration.dataset == "builtin://python-topics"
+    assert request.state == tmp_path / "state"
+
+
+def test_search_reaches_the_worker(tmp_path: Path) -> None:
+    request = asked_of_the_worker(step(method="auto", search={"effective_bits": 5.5}), tmp_path)
+    assert isinstance(request, QuantizeTrained)
+    assert request.search == FormatSearch(effective_bits=5.5)
+
+
+def test_calibration_alone_is_another_request(tmp_path: Path) -> None:
+    request = asked_of_the_worker(step(format="nvfp4"), tmp_path)
+    assert not isinstance(request, QuantizeTrained)
+    assert request.format == "nvfp4"
+
+
+def judged(out: Path, *, trained: float, exported: float, **quantize: Any) -> None:
+    section = {"method": "qad", "format": "nvfp4"} | quantize
+    recipe = {"schema": 1, "name": "x", "model": {"source": "file:///m"}, "quantize": section}
+    result = {"perplexity_trained": trained, "perplexity_exported": exported}
+    (out / "quantize.json").write_text(json.dumps(result))
+    QuantizeStage().judge(Recipe.model_validate(recipe), out)
+
+
+@pytest.mark.parametrize("exported", [25.1, math.nan])
+def test_export_that_lost_the_training_is_stopped(exported: float, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="the export lost the training"):
+        judged(tmp_path, trained=21.5, exported=exported)
+
+
+def test_export_within_a_hundredth_of_the_training_passes(tmp_path: Path) -> None:
+    judged(tmp_path, trained=21.72, exported=21.9)
+    judged(tmp_path, trained=21.72, exported=18.0)
+    judged(tmp_path, trained=21.72, exported=30.0, kv_cache="fp8")

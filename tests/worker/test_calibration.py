@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bwdeploy.errors import RecipeError
+from bwdeploy.recipe.schema import Training
 from bwdeploy.worker.calibration import TextRequest, token_sequences
 
 if TYPE_CHECKING:
@@ -63,6 +64,34 @@ def test_calibration_and_evaluation_of_the_same_data_share_no_document(
     assert len(seen["calibration"]) > 20
     assert len(seen["evaluation"]) > 20
     assert not seen["calibration"] & seen["evaluation"]
+
+
+def test_training_and_validation_share_no_document_with_each_other_or_with_evaluation(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{number:04d} "}) + "\n" for number in range(400)))
+    lengths = {"evaluation": 300, "training": 600, "validation": 100, "calibration": 700}
+    seen = {
+        part: set(
+            tokenizer.decode(
+                token_sequences(
+                    request(dataset=f"file://{path}", part=part, samples=1, seq_len=length), tokenizer
+                )[0]
+            ).split()[:-1]
+        )
+        for part, length in lengths.items()
+    }
+    assert all(len(words) > 15 for words in seen.values())
+    assert not seen["training"] & seen["validation"]
+    assert not (seen["training"] | seen["validation"]) & seen["evaluation"]
+
+
+def test_builtin_text_is_enough_for_the_default_training(tokenizer: Any) -> None:
+    training = Training()
+    for part, samples in (("training", training.samples), ("validation", training.validation_samples)):
+        wanted = request(samples=samples, seq_len=training.seq_len, part=part)
+        assert token_sequences(wanted, tokenizer).shape == (samples, training.seq_len)
 
 
 def test_builtin_text_is_enough_for_the_default_settings(tokenizer: Any) -> None:

@@ -150,6 +150,7 @@ def refused(source: Path, out: Path, **changes: Any) -> str:
         (FormatOverride(modules="*.q_proj", format="none"), ["fuse them into one matrix", "q_proj"]),
         (FormatOverride(modules="lm_head", format="fp8"), ["quantizes none of the 1 layers"]),
         (FormatOverride(modules="*", format="nvfp4_awq_lite"), ["calibration algorithm of its own"]),
+        (FormatOverride(modules="*", format="nvfp4_four_over_six"), ["calibration algorithm of its own"]),
     ],
 )
 def test_impossible_override_is_refused(

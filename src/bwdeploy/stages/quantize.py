@@ -1,22 +1,25 @@
 """Stage `quantize`: the checkpoint of the deployment, quantized where the recipe says so.
 
 For the PyTorch backend that is ModelOpt's unified Hugging Face layout. For an engine it is TensorRT-LLM's
-own, one file for each rank, made by ModelOpt here or by the scripts that come with TensorRT-LLM.
+own, one file for each rank, made by ModelOpt here or by the scripts that come with TensorRT-LLM. Calibration
+alone, training and the search for formats are three jobs with one kind of result.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bwdeploy.engines.checkpoint import read_rank_checkpoint
 from bwdeploy.engines.conversion import CALIBRATION, DRAFT, conversion_command, needs_calibration
 from bwdeploy.engines.drafts import heads_of
-from bwdeploy.errors import ToolError
+from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.jobs import ExportRanks, ProgramNeed, QuantizePtq, ToolRun
 from bwdeploy.pipeline.stage import Step
+from bwdeploy.pipeline.training_jobs import QuantizeTrained
 from bwdeploy.pipeline.trees import link_or_copy
+from bwdeploy.recipe.schema import FormatSearch, Training
 from bwdeploy.recipe.uris import FILE_SCHEME, file_of
 from bwdeploy.stages.checkpoint import checkpoint_layout
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
@@ -27,9 +30,15 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
     from bwdeploy.pipeline.jobs import JobData
     from bwdeploy.pipeline.stage import Work
-    from bwdeploy.recipe.schema import Recipe
+    from bwdeploy.recipe.schema import Quantize, Recipe
 
+RequestT = TypeVar("RequestT", bound=QuantizePtq)
 RESULT = "quantize.json"
+_DRIFT = 0.01
+"""How much worse a trained checkpoint may be as files, relative."""
+_TEXTS = {"calibration", "training"}
+"""Sections that name a data set."""
+_TOOLS = ("nvidia-modelopt", "torch", "transformers")
 _SOURCE, _OUT = "SOURCE", "OUT"
 """In a planned command, in place of directories that are known when the stage runs."""
 
@@ -68,28 +77,51 @@ class QuantizeStage:
             raise _incomplete("config.json of the exported checkpoint has no quantization_config")
 
     def judge(self, recipe: Recipe, out: Path) -> None:
-        """See `Stage.judge`; the gate judges checkpoints."""
+        """See `Stage.judge`: what was trained has to be what ships; all else is judged by the gate."""
+        if recipe.quantize.trains:
+            _require_kept_training(recipe, json.loads((out / RESULT).read_text()))
 
 
 def _quantization_step(recipe: Recipe, host: Host, *, for_engine: bool) -> Step:
     quantize = recipe.quantize
-    params = quantize.model_dump(mode="json", exclude={"method"} if quantize.method == "ptq" else set())
-    sources = dataset_sources(quantize.calibration.dataset, name="calibration")
-    params["calibration"]["dataset"] = placed_dataset(quantize.calibration.dataset)
+    params = quantize.model_dump(mode="json", exclude={"method", "training", "search"})
+    params |= _beyond_ptq(quantize)
+    sources: dict[str, Path] = {}
+    for name in _TEXTS & params.keys():
+        dataset = params[name]["dataset"]
+        sources |= dataset_sources(dataset, name=name)
+        params[name]["dataset"] = placed_dataset(dataset)
     if quantize.recipe and quantize.recipe.startswith(FILE_SCHEME):
         sources["recipe"] = file_of(quantize.recipe)
         params["recipe"] = FILE_SCHEME
     params |= {"device": host.device, "trust_remote_code": recipe.model.trust_remote_code}
     if for_engine:
         params |= {"layout": "tensorrt_llm", "tp": recipe.layout.tp, "pp": recipe.layout.pp}
-    what = quantize.format or quantize.recipe
     return Step(
         params=params,
         sources=sources,
         inputs=("source",),
-        tools=("nvidia-modelopt", "torch", "transformers"),
-        command=f"ModelOpt {quantize.method.upper()} {what} on {host.device}{_ranks(recipe)}",
+        tools=(*_TOOLS, "accelerate") if quantize.trains else _TOOLS,
+        command=f"ModelOpt {_in_words(quantize)} on {host.device}{_ranks(recipe)}",
     )
+
+
+def _beyond_ptq(quantize: Quantize) -> dict[str, Any]:
+    """What the methods that train or search add; defaults are written out, so that they count for the key."""
+    if quantize.trains:
+        training = quantize.training or Training()
+        return {"method": quantize.method, "training": training.model_dump(mode="json")}
+    if quantize.method == "auto":
+        search = quantize.search or FormatSearch()
+        return {"method": quantize.method, "search": search.model_dump(mode="json")}
+    return {}
+
+
+def _in_words(quantize: Quantize) -> str:
+    if quantize.method == "auto":
+        search = quantize.search or FormatSearch()
+        return f"search of {', '.join(search.formats)} within {search.effective_bits:g} bits"
+    return f"{quantize.method.upper()} {quantize.format or quantize.recipe}"
 
 
 def _export_step(recipe: Recipe) -> Step:
@@ -101,7 +133,7 @@ def _export_step(recipe: Recipe) -> Step:
             "trust_remote_code": recipe.model.trust_remote_code,
         },
         inputs=("source",),
-        tools=("nvidia-modelopt", "torch", "transformers"),
+        tools=_TOOLS,
         command=f"ModelOpt export, unquantized{_ranks(recipe)}",
     )
 
@@ -140,12 +172,18 @@ def _quantize(work: Work) -> JobData:
     params, sources = dict(work.step.params), work.step.sources
     if "recipe" in sources:
         params["recipe"] = f"{FILE_SCHEME}{sources['recipe']}"
-    placed = params["calibration"]["dataset"]
-    params["calibration"] = params["calibration"] | {
-        "dataset": found_dataset(placed, sources, name="calibration")
-    }
-    request = QuantizePtq.model_validate(params | {"source": work.inputs["source"], "out": work.out})
-    return work.run(request)
+    for name in _TEXTS & params.keys():
+        found = found_dataset(params[name]["dataset"], sources, name=name)
+        params[name] = params[name] | {"dataset": found}
+    places = {"source": str(work.inputs["source"]), "out": str(work.out)}
+    if "method" not in params:
+        return work.run(_request(QuantizePtq, params | places))
+    return work.run(_request(QuantizeTrained, params | places | {"state": str(work.state)}))
+
+
+def _request(kind: type[RequestT], params: dict[str, Any]) -> RequestT:
+    # As JSON: sections of a recipe are strict and would refuse a list where they have a tuple.
+    return kind.model_validate_json(json.dumps(params))
 
 
 def _export(work: Work) -> JobData:
@@ -176,6 +214,17 @@ def _convert(work: Work) -> JobData:
 
 
 _MADE_BY = {"modelopt": _quantize, "export": _export, "tensorrt_llm": _convert}
+
+
+def _require_kept_training(recipe: Recipe, result: dict[str, Any]) -> None:
+    trained, exported = result["perplexity_trained"], result["perplexity_exported"]
+    # The files are read back without a quantized KV cache, so the two figures then measure different things.
+    if recipe.quantize.kv_cache == "none" and not exported <= trained * (1 + _DRIFT):
+        raise GateError(
+            f"the export lost the training: perplexity {trained:.4g} in training, {exported:.4g} as exported",
+            hint="This is a fault of the export for this model and format; "
+            "try another quantize.format, or quantize.method: ptq",
+        )
 
 
 def _require_every_rank(out: Path) -> None:

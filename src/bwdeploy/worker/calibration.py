@@ -1,7 +1,8 @@
-"""Text for calibration and for evaluation: from a dataset to fixed-length token sequences.
+"""Text for calibration, training, validation and evaluation: from a dataset to fixed-length token sequences.
 
 Every dataset is split by document into a calibration part and a held-out evaluation part (about a quarter),
-by a hash of the document, so the two never overlap even when a recipe names the same data for both. The
+by a hash of the document, so the two never overlap even when a recipe names the same data for both. Where a
+model is trained, the calibration part is split once more, into training and validation (about an eighth). The
 result depends on the data, the tokenizer, the seed and nothing else. Sequences are cut from one token
 stream, so none is padded. No code from a dataset is run.
 """
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Part = Literal["calibration", "evaluation"]
+Part = Literal["calibration", "evaluation", "training", "validation"]
+"""Calibration is training and validation together."""
 _LOG = logging.getLogger(__name__)
 _BUILTIN = "builtin://python-topics"
 _TEXT_FIELDS = ("text", "content", "prompt")
 # One bucket of four is held out; this one holds a quarter of the built-in topics, of all sizes.
 _BUCKETS, _HELD_OUT = 4, 2
+# One of eight decides when a training stops; this one leaves enough built-in text for the default settings.
+_VALIDATION_BUCKETS, _VALIDATION = 8, 2
+_OF_TRAINING: tuple[Part, ...] = ("training", "validation")
 _WARNINGS = 3
 _STREAMED_DOCUMENTS = 100_000
 
@@ -57,7 +62,7 @@ def token_sequences(request: TextRequest, tokenizer: Any) -> Tensor:  # noqa: AN
     import torch  # noqa: PLC0415 - worker only
 
     wanted = request.samples * request.seq_len
-    documents = [text for text in _documents(request) if _part_of(text) == request.part]
+    documents = [text for text in _documents(request) if request.part in _parts_of(text)]
     random.Random(request.seed).shuffle(documents)  # noqa: S311 - reproducible choice, no secret
     stream: list[int] = []
     for text in documents:
@@ -69,13 +74,17 @@ def token_sequences(request: TextRequest, tokenizer: Any) -> Tensor:  # noqa: AN
         f"{request.samples} x {request.seq_len} = {wanted} tokens are wanted, but the {request.part} part of "
         f"{request.dataset} has {len(stream)} tokens in {len(documents)} documents",
         hint=f"Lower samples to {len(stream) // request.seq_len} or seq_len, or give more text "
-        "(a quarter of the documents is held out for evaluation).",
+        "(a quarter of the documents is held out for evaluation"
+        + (", an eighth of the others for validation)." if request.part in _OF_TRAINING else ")."),
     )
 
 
-def _part_of(text: str) -> Part:
+def _parts_of(text: str) -> tuple[Part, ...]:
     digest = hashlib.sha256(text.encode("utf-8", errors="replace")).digest()
-    return "evaluation" if digest[0] % _BUCKETS == _HELD_OUT else "calibration"
+    if digest[0] % _BUCKETS == _HELD_OUT:
+        return ("evaluation",)
+    validates = digest[1] % _VALIDATION_BUCKETS == _VALIDATION
+    return ("calibration", "validation" if validates else "training")
 
 
 def _tokens(request: TextRequest, tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401

@@ -8,6 +8,7 @@ Two ways in, the public one wherever it reaches:
 - static block formats (`nvfp4_four_over_six`): the quantizer class ignores `backend`, so the one function it
   calls, `static_blockwise_fp4_fake_quant`, is replaced for the duration of a `with`.
 
+Both pass gradients straight through, as ModelOpt's own kernels do, so that training works on a CPU too.
 Nothing here is used on a GPU, and none of it changes what is exported for max-calibrated formats.
 """
 
@@ -15,14 +16,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from bwdeploy_runtime import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -51,6 +52,22 @@ def fake_quantize(inputs: Tensor, quantizer: Any) -> Tensor:  # noqa: ANN401 - m
     Raises:
         NotImplementedError: a block format other than NVFP4, MXFP4 and MXFP8.
     """
+    return cast("Tensor", _StraightThrough.apply(inputs, lambda values: _round(values, quantizer)))
+
+
+class _StraightThrough(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed here
+    """A rounding whose gradient is that of the identity (Bengio et al. 2013, arXiv 1308.3432)."""
+
+    @staticmethod
+    def forward(_context: object, values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounding(values)
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def _round(inputs: Tensor, quantizer: Any) -> Tensor:  # noqa: ANN401
     blocks = quantizer.block_sizes
     group = blocks.get(-1) or blocks.get(inputs.dim() - 1)
     numbers = (tuple(quantizer.num_bits), tuple(blocks["scale_bits"]))
@@ -81,9 +98,12 @@ def static_block_fake_quantize(  # noqa: PLR0917 - the signature of the function
         unit = top / fp8_max_for_normalization
         scale = formats.round_to_e4m3(scale / unit) * unit
     scale = torch.where(scale == 0, 1.0, scale).reshape(-1, 1)
-    blocks = values.float().reshape(scale.shape[0], -1)
-    rounded = formats.round_to_e2m1(blocks / scale) * scale
-    return rounded.reshape(values.shape).to(out_dtype or values.dtype)
+
+    def rounded(inputs: Tensor) -> Tensor:
+        blocks = inputs.float().reshape(scale.shape[0], -1)
+        return (formats.round_to_e2m1(blocks / scale) * scale).reshape(inputs.shape)
+
+    return cast("Tensor", _StraightThrough.apply(values, rounded)).to(out_dtype or values.dtype)
 
 
 @contextmanager

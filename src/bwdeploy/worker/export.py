@@ -18,22 +18,33 @@ if TYPE_CHECKING:
 _SCALES = ("weight_scale", "weight_scale_2", "input_scale", "k_scale", "v_scale", "k_bias", "v_bias")
 
 
-def export_checkpoint(model: Any, *, source: Path, out: Path, code: bool) -> None:  # noqa: ANN401
+def export_checkpoint(
+    model: Any,  # noqa: ANN401 - a transformers model
+    *,
+    source: Path,
+    out: Path,
+    code: bool,
+    from_float32: bool = False,
+) -> None:
     """Export `model` (quantized, calibrated) into the existing directory `out`.
+
+    `from_float32` packs the weights as they are, without rounding them to bf16 first: training moves them by
+    less than that. What stays unquantized is written as bf16 in any case.
 
     Raises:
         ToolError: ModelOpt cannot export this combination of model and format.
     """
     torch = import_module("torch")
     export = import_module("modelopt.torch.export")
-    if not _is_smoothed(model):
+    if not from_float32 and not _is_smoothed(model):
         # Parameters only: model.to() would also round the calibrated ranges, which are float32 buffers.
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(torch.bfloat16)
     try:
         with torch.no_grad():
-            export.export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=out)
+            dtype = torch.float32 if from_float32 else torch.bfloat16
+            export.export_hf_checkpoint(model, dtype=dtype, export_dir=out)
     except NotImplementedError as error:
         raise ToolError(
             f"ModelOpt cannot export this format for this model: {error}.",

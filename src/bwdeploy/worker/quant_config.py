@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 # Layers that serving engines fuse into one matrix: they must share a format and a scale.
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+EXPERTS = ".experts"
+"""How the name of a block of routed experts ends, which transformers keeps in stacked tensors."""
 _EXACT_BITS = 4
+_WILDCARDS = frozenset("*?[")
 
 
 def build_config(request: QuantizePtq, linears: Mapping[str, int]) -> dict[str, Any]:
@@ -87,7 +90,9 @@ def effective(entries: Iterable[Entry], quantizer: str) -> Entry | None:
     for entry in entries:
         if entry.get("parent_class") not in {None, "nn.Linear"}:
             continue
-        if not fnmatch(quantizer, entry["quantizer_name"]):
+        pattern = entry["quantizer_name"]
+        # Most entries name one quantizer exactly; as patterns they would be compiled over and over.
+        if pattern != quantizer and (_WILDCARDS.isdisjoint(pattern) or not fnmatch(quantizer, pattern)):
             continue
         last = entry.get("cfg") or last
         current = last if entry.get("enable", True) else None
@@ -97,10 +102,11 @@ def effective(entries: Iterable[Entry], quantizer: str) -> Entry | None:
 def _base_config(request: QuantizePtq) -> dict[str, Any]:
     if request.recipe is not None:
         return _modelopt_recipe(request.recipe)
-    return _preset(str(request.format))
+    return preset_of(str(request.format))
 
 
-def _preset(word: str) -> dict[str, Any]:
+def preset_of(word: str) -> dict[str, Any]:
+    """ModelOpt's own configuration for a format, as a copy."""
     facts = format_table().formats[word]
     mtq = import_module("modelopt.torch.quantization")
     # The presets are shared dictionaries: changing one would change it for the whole process.
@@ -156,7 +162,7 @@ def _override_entries(
         )
     if override.format == "none":
         return [entry for name in names for entry in _entries_for(name, None, None)]
-    preset = _preset(override.format)
+    preset = preset_of(override.format)
     _share_algorithm(path, override, preset, config)
     made: list[Entry] = []
     for name in names:
@@ -178,7 +184,7 @@ def _share_algorithm(
     path: str, override: FormatOverride, preset: dict[str, Any], config: dict[str, Any]
 ) -> None:
     """One calibration runs over the whole model, so only formats that need range collection can join."""
-    if preset["algorithm"] not in {None, "max"}:
+    if preset["algorithm"] not in (None, "max"):
         raise recipe_error(
             f"{path}.format",
             f"{override.format} has a calibration algorithm of its own and cannot be mixed in",
@@ -188,7 +194,12 @@ def _share_algorithm(
 
 
 def _entries_for(name: str, weight: Entry | None, inputs: Entry | None) -> list[Entry]:
-    pairs = ((f"{name}.weight_quantizer", weight), (f"{name}.input_quantizer", inputs))
+    # A block of experts has several quantizers of each kind, with the names of its tensors in front.
+    several = "*" if name.endswith(EXPERTS) else ""
+    pairs = (
+        (f"{name}.{several}weight_quantizer", weight),
+        (f"{name}.{several}input_quantizer", inputs),
+    )
     return [
         {"quantizer_name": quantizer, "enable": False}
         if cfg is None
@@ -207,7 +218,7 @@ def _with_kv_cache(config: dict[str, Any], word: str) -> dict[str, Any]:
 
 
 def _refuse_split_fusions(entries: list[Entry], linears: Mapping[str, int]) -> None:
-    for names in _fused_groups(linears):
+    for names in fused_groups(linears):
         kinds = {
             json.dumps(
                 [effective(entries, f"{name}.{kind}_quantizer") for kind in ("weight", "input")], default=str
@@ -222,7 +233,8 @@ def _refuse_split_fusions(entries: list[Entry], linears: Mapping[str, int]) -> N
             )
 
 
-def _fused_groups(linears: Mapping[str, int]) -> list[list[str]]:
+def fused_groups(linears: Mapping[str, int]) -> list[list[str]]:
+    """The layers that engines fuse, where a model has more than one of a group."""
     groups: dict[tuple[str, int], list[str]] = defaultdict(list)
     for name in linears:
         parent, _, leaf = name.rpartition(".")

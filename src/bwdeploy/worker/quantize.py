@@ -8,6 +8,7 @@ logits are not needed. Export and its repairs are in `export`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import contextmanager
 from importlib import import_module
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bwdeploy.worker.calibration import Part
+
 _LOG = logging.getLogger(__name__)
+_STACKED = 3
 
 
 def run(request: QuantizePtq, report: Callable[[Progress], None]) -> QuantizeResult:
@@ -43,35 +47,35 @@ def run(request: QuantizePtq, report: Callable[[Progress], None]) -> QuantizeRes
         HostError: no CUDA device although the job wants one.
     """
     quant_config.check_words(request)
-    _refuse_wrong_device(request.device)
-    _refuse_quantized_source(request.source)
+    refuse_wrong_device(request.device)
+    refuse_quantized_source(request.source)
     if request.layout == "tensorrt_llm":
         refuse_quantization(request, read_source(request.source, trust_remote_code=request.trust_remote_code))
-    clock = _Clock()
+    clock = Clock()
     with clock.phase("import", report):
         mtq = import_module("modelopt.torch.quantization")
     with clock.phase("load", report):
-        model = _load(request)
-    config = quant_config.build_config(request, _linear_widths(model))
-    forward_loop = _ForwardLoop(request, report, head=quant_config.quantizes(config, "lm_head"))
+        model = load_model(request)
+    config = quant_config.build_config(request, layer_widths(model))
+    forward_loop = CalibrationLoop(request, report, head=quant_config.quantizes(config, "lm_head"))
     no_grad = import_module("torch").no_grad
-    with clock.phase("calibrate", report), no_grad(), _rounding(request, config):
-        model = _quantize(mtq, model, config, forward_loop)
-        modules = _count_quantized(model)
+    with clock.phase("calibrate", report), no_grad(), rounding(request, config):
+        model = apply_quantizers(mtq, model, config, forward_loop)
+        modules = count_quantized(model)
     with clock.phase("export", report):
         quant_algo, kv_algo = _export(request, model)
     return QuantizeResult(
         quant_algo=quant_algo,
         kv_cache_quant_algo=kv_algo,
         quantized_modules=modules,
-        device=_device_name(request.device),
+        device=device_name(request.device),
         modelopt_version=version("nvidia-modelopt"),
         torch_version=version("torch"),
         transformers_version=version("transformers"),
         calibration_tokens=forward_loop.tokens,
         seconds=clock.seconds,
         peak_memory_bytes=peak_memory_bytes(),
-        peak_gpu_memory_bytes=_peak_gpu_memory(request.device),
+        peak_gpu_memory_bytes=peak_gpu_memory(request.device),
     )
 
 
@@ -86,7 +90,7 @@ def _export(request: QuantizePtq, model: Any) -> tuple[str, str | None]:  # noqa
     return str(quantization.algorithm), quantization.section["kv_cache_quant_algo"]
 
 
-class _Clock:
+class Clock:
     """Wall time by phase."""
 
     def __init__(self) -> None:
@@ -94,17 +98,26 @@ class _Clock:
 
     @contextmanager
     def phase(self, name: str, report: Callable[[Progress], None]) -> Iterator[None]:
+        """Report the phase and take its time."""
         report(Progress(phase=name))
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 2)
 
 
-class _ForwardLoop:
+class CalibrationLoop:
     """ModelOpt's forward loop: every calibration batch once; an algorithm may ask for several passes."""
 
-    def __init__(self, request: QuantizePtq, report: Callable[[Progress], None], *, head: bool) -> None:
+    def __init__(
+        self,
+        request: QuantizePtq,
+        report: Callable[[Progress], None],
+        *,
+        head: bool,
+        part: Part = "calibration",
+    ) -> None:
         self._request = request
+        self._part: Part = part
         self._report = report
         self._head = head
         self._passes = 0
@@ -116,9 +129,10 @@ class _ForwardLoop:
         return sum(batch.numel() for batch in self._batches or ())
 
     def __call__(self, model: Any) -> None:  # noqa: ANN401 - a transformers model
+        """Run every batch through `model`."""
         # Read here, not earlier: weight-only formats never ask, and then need no text.
         if self._batches is None:
-            self._batches = _calibration_batches(self._request)
+            self._batches = calibration_batches(self._request, part=self._part)
         self._passes += 1
         phase = "calibrate" if self._passes == 1 else f"calibrate (pass {self._passes})"
         body = model if self._head else getattr(model, "base_model", model)
@@ -129,7 +143,12 @@ class _ForwardLoop:
         self._report(Progress(phase=phase, done=len(self._batches), total=len(self._batches)))
 
 
-def _calibration_batches(request: QuantizePtq) -> tuple[Tensor, ...]:
+def calibration_batches(request: QuantizePtq, *, part: Part = "calibration") -> tuple[Tensor, ...]:
+    """The calibration text as int64 [batch_size, seq_len] each.
+
+    Raises:
+        RecipeError: the data set cannot be read or is too short.
+    """
     transformers = import_module("transformers")
     calibration = request.calibration
     tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -142,13 +161,18 @@ def _calibration_batches(request: QuantizePtq) -> tuple[Tensor, ...]:
         samples=calibration.samples,
         seq_len=calibration.seq_len,
         seed=calibration.seed,
-        part="calibration",
+        part=part,
         chat_template=calibration.chat_template,
     )
     return tuple(token_sequences(wanted, tokenizer).split(calibration.batch_size))
 
 
-def _refuse_wrong_device(device: str) -> None:
+def refuse_wrong_device(device: str) -> None:
+    """Refuse a job for a GPU where torch sees none.
+
+    Raises:
+        HostError: there is none.
+    """
     if device == "cuda" and not import_module("torch").cuda.is_available():
         raise HostError(
             "The job asks for a CUDA device, but torch sees none.",
@@ -156,7 +180,12 @@ def _refuse_wrong_device(device: str) -> None:
         )
 
 
-def _refuse_quantized_source(source: Path) -> None:
+def refuse_quantized_source(source: Path) -> None:
+    """Refuse to quantize twice.
+
+    Raises:
+        RecipeError: the source is quantized.
+    """
     if "quantization_config" in read_json(source / "config.json"):
         raise recipe_error(
             "quantize.method",
@@ -165,7 +194,8 @@ def _refuse_quantized_source(source: Path) -> None:
         )
 
 
-def _load(request: QuantizePtq) -> Any:  # noqa: ANN401 - a transformers model
+def load_model(request: QuantizePtq) -> Any:  # noqa: ANN401 - a transformers model
+    """The source model for inference: bf16 over all GPUs, or float32 on a CPU."""
     torch = import_module("torch")
     transformers = import_module("transformers")
     on_gpu = request.device == "cuda"
@@ -181,17 +211,23 @@ def _load(request: QuantizePtq) -> Any:  # noqa: ANN401 - a transformers model
     return model.eval()
 
 
-def _linear_widths(model: Any) -> dict[str, int]:  # noqa: ANN401
+def layer_widths(model: Any) -> dict[str, int]:  # noqa: ANN401
+    """Input width of every linear layer by name, and of every block of routed experts in one tensor."""
     torch = import_module("torch")
-    return {
-        name: module.in_features
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+    widths: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            widths[name] = module.in_features
+        elif name.endswith(quant_config.EXPERTS):
+            stacked = [
+                parameter for parameter in module.parameters(recurse=False) if parameter.dim() == _STACKED
+            ]
+            widths[name] = math.gcd(*(parameter.shape[-1] for parameter in stacked))
+    return {name: width for name, width in widths.items() if width}
 
 
 @contextmanager
-def _rounding(request: QuantizePtq, config: dict[str, Any]) -> Iterator[None]:
+def rounding(request: QuantizePtq, config: dict[str, Any]) -> Iterator[None]:
     """On a CPU, give ModelOpt the rounding that its kernels only have for CUDA."""
     if request.device == "cuda":
         yield
@@ -202,7 +238,17 @@ def _rounding(request: QuantizePtq, config: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _quantize(mtq: Any, model: Any, config: dict[str, Any], forward_loop: _ForwardLoop) -> Any:  # noqa: ANN401
+def apply_quantizers(
+    mtq: Any,  # noqa: ANN401
+    model: Any,  # noqa: ANN401
+    config: dict[str, Any],
+    forward_loop: CalibrationLoop,
+) -> Any:  # noqa: ANN401
+    """ModelOpt's `quantize`.
+
+    Raises:
+        RecipeError: the format quantizes nothing in this model.
+    """
     try:
         return mtq.quantize(model, config, forward_loop)
     except RuntimeError as error:
@@ -215,14 +261,15 @@ def _quantize(mtq: Any, model: Any, config: dict[str, Any], forward_loop: _Forwa
         ) from error
 
 
-def _count_quantized(model: Any) -> int:  # noqa: ANN401
+def count_quantized(model: Any) -> int:  # noqa: ANN401
+    """Weight quantizers that are on."""
     return sum(
         "weight_quantizer" in name and getattr(module, "is_enabled", False)
         for name, module in model.named_modules()
     )
 
 
-def _peak_gpu_memory(device: str) -> int:
+def peak_gpu_memory(device: str) -> int:
     """The most that any one GPU held."""
     if device != "cuda":
         return 0
@@ -230,5 +277,6 @@ def _peak_gpu_memory(device: str) -> int:
     return max(int(cuda.max_memory_allocated(index)) for index in range(cuda.device_count()))
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """The first GPU's name, or `cpu`."""
     return str(import_module("torch").cuda.get_device_name()) if device == "cuda" else "cpu"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import DraftTraining, Training
 
 _OF_METHOD = {"training": ("qat", "qad"), "search": ("auto",)}
-_MIXABLE = frozenset({"nvfp4", "nvfp4_weight_only", "fp8", "nvfp4_awq_lite", "w4a8_nvfp4_fp8"})
-"""Formats that the search can give to one layer alone: those whose preset covers every linear layer."""
+_OF_THE_WHOLE_MODEL = frozenset({"nvfp4_awq_lite", "nvfp4_four_over_six"})
+"""Formats with a calibration algorithm of their own, which cannot be given to one layer alone."""
 
 
 def _section_unused(subject: Subject) -> Iterator[Problem]:
@@ -65,9 +65,25 @@ def _search_formats(subject: Subject) -> Iterator[Problem]:
         path = ("quantize", "search", "formats", index)
         if word in quantize.search.formats[:index]:
             yield Problem(path, f"{word} is named twice", "remove one of them")
-        elif word not in _MIXABLE:
-            message = f"{word} cannot be given to single layers by the search"
-            yield Problem(path, message, f"choose among {', '.join(sorted(_MIXABLE))}")
+        elif word in _OF_THE_WHOLE_MODEL:
+            message = f"{word} calibrates the whole model in its own way: single layers cannot have it"
+            yield Problem(path, message, "search among formats such as nvfp4, nvfp4_weight_only and fp8")
+
+
+def _for_engine(subject: Subject) -> Iterator[Problem]:
+    recipe = subject.recipe
+    if recipe.quantize.trains and recipe.engine.backend == "tensorrt":
+        message = f"{recipe.quantize.method} makes checkpoints for the PyTorch backend only"
+        yield Problem(("quantize", "method"), message, "set engine.backend: pytorch, or quantize.method: ptq")
+
+
+def _no_text_limit(subject: Subject) -> Iterator[Problem]:
+    quantize, gate = subject.recipe.quantize, subject.recipe.gate
+    limits = (gate.max_perplexity_increase, gate.max_kl_divergence, gate.min_top1_agreement)
+    if quantize.method in {"qat", "qad", "auto"} and not gate.tasks and limits == (None, None, None):
+        message = f"nothing stops a checkpoint of method {quantize.method} that answers badly"
+        hint = "add gate.max_perplexity_increase, max_kl_divergence, min_top1_agreement or tasks"
+        yield Problem(("gate",), message, hint)
 
 
 def _trainings(subject: Subject) -> Iterator[tuple[tuple[str, str], Training | DraftTraining]]:
@@ -81,7 +97,7 @@ def _trainings(subject: Subject) -> Iterator[tuple[tuple[str, str], Training | D
 
 def _warmup(subject: Subject) -> Iterator[Problem]:
     for path, section in _trainings(subject):
-        if section.warmup_steps >= section.steps:
+        if "warmup_steps" in section.model_fields_set and section.warmup_steps >= section.steps:
             message = (
                 f"{section.warmup_steps} of {section.steps} steps are warm-up: the full rate is never reached"
             )
@@ -90,7 +106,7 @@ def _warmup(subject: Subject) -> Iterator[Problem]:
 
 def _validations(subject: Subject) -> Iterator[Problem]:
     for path, section in _trainings(subject):
-        if section.evaluate_every > section.steps:
+        if "evaluate_every" in section.model_fields_set and section.evaluate_every > section.steps:
             message = f"validated every {section.evaluate_every} steps, but there are only {section.steps}"
             hint = "lower evaluate_every: without a validation there is no checkpoint to resume from"
             yield Problem((*path, "evaluate_every"), message, hint)
@@ -134,7 +150,21 @@ RULES = (
         summary="a format that the search cannot give to single layers",
         find=_search_formats,
         source="modelopt.torch.quantization.auto_quantize",
-        why="A preset for some kinds of layers only would leave the others unquantized and the budget unkept.",
+        why="Its algorithm moves factors between neighboring layers, so that the worker refuses the search.",
+    ),
+    Rule(
+        id="quantize-training-for-engine",
+        severity="error",
+        summary="a trained model for trtllm-build",
+        find=_for_engine,
+        why="The files for trtllm-build are packed from bf16, which undoes much of what was trained.",
+    ),
+    Rule(
+        id="gate-without-text-limit",
+        severity="warning",
+        summary="a trained or searched checkpoint whose answers nobody judges",
+        find=_no_text_limit,
+        why="A checkpoint of a training that went wrong is well formed: only its answers show it.",
     ),
     Rule(
         id="training-warmup",
