@@ -190,6 +190,13 @@ def test_a_dead_draft_is_told(recipe: Path) -> None:
     assert any("1.04" in note and "does not fit" in note for note in notes)
 
 
+def test_a_length_that_is_yet_to_be_measured_is_the_one_that_should_pay(recipe: Path) -> None:
+    found = estimated(recipe, "speculative={method: mtp, draft_len: auto}")
+    assert found.drafts is not None
+    assert found.drafts.draft_len == found.drafts.best_draft_len
+    assert found.drafts.draft_len in {2, 3, 4}
+
+
 def test_drafts_of_unknown_acceptance_are_left_out_and_told(recipe: Path) -> None:
     found = estimated(recipe, "speculative={method: mtp, draft_len: 9}")
     assert found.drafts is None

@@ -252,6 +252,29 @@ def test_older_versions_size_an_eagle_cache_by_the_draft_length(version: str, la
     assert any("the draft's configuration is not on this machine" in note for note in plan.notes)
 
 
+def test_a_draft_that_is_trained_is_counted_as_the_recipe_shapes_it() -> None:
+    def draft_bytes(**training: int) -> int:
+        drafted = {"method": "eagle3", "train": training, "draft_len": "auto"}
+        plan = planned(LLAMA, speculative=drafted, engine={"tensorrt_llm": "1.3.0"})
+        assert not [note for note in plan.notes if "draft" in note]
+        return plan.per_gpu[0].draft_bytes
+
+    whole = draft_bytes()
+    assert whole - draft_bytes(draft_vocab=400) == 2 * (1000 - 400) * 256
+    assert draft_bytes(ffn_width=1024) - whole == 2 * 3 * (1024 - 512) * 256
+    assert whole < draft_bytes(layers=2) < 2 * whole
+
+
+def test_a_length_that_is_yet_to_be_measured_is_planned_as_the_longest() -> None:
+    def sized(draft_len: object) -> int:
+        drafted = {"method": "eagle3", "train": {}, "measure": {"max_draft_len": 5}, "draft_len": draft_len}
+        return planned(
+            LLAMA, speculative=drafted, engine={"tensorrt_llm": "1.2.1"}
+        ).kv_bytes_per_token_per_gpu
+
+    assert sized("auto") == sized(5) > sized(3)
+
+
 def test_heads_inside_an_engine_are_counted_for_each_token_of_their_chain() -> None:
     engine = {"backend": "tensorrt", "converter": "tensorrt_llm"}
     heads = {"draft": "file:///nowhere", "draft_len": 2}

@@ -40,11 +40,15 @@ def drafts_of(
             raise argument_error("--acceptance: the recipe drafts nothing", "Add a section speculative")
         return None, ()
     lengths, source, notes = _acceptance(recipe, request, draft)
+    alone = load._replace(concurrency=1)
+    if recipe.speculative is not None and recipe.speculative.draft_len == "auto":
+        model = _step_model(work, gpu, recipe.layout, alone, draft.length)
+        draft = draft._replace(length=_best_up_to(draft.length, model, lengths))
     length = lengths.get(draft.length)
     if length is None:
         note = f"drafts are left out: nothing is published about the acceptance of {draft.length} tokens of"
         return None, (f"{note} {draft.method} with this model; give --acceptance",)
-    model = _step_model(work, gpu, recipe.layout, load._replace(concurrency=1), draft.length)
+    model = _step_model(work, gpu, recipe.layout, alone, draft.length)
     drafts = Drafts(
         method=draft.method,
         draft_len=draft.length,
@@ -54,6 +58,12 @@ def drafts_of(
         best_draft_len=best_draft_len(model, lengths) if len(lengths) > _OWN_ONLY else None,
     )
     return drafts, (*notes, *_draft_notes(drafts, model, lengths))
+
+
+def _best_up_to(longest: int, model: StepModel, lengths: Mapping[int, float]) -> int:
+    """The length that `auto` should end with; the longest while nothing shorter is known."""
+    known = {draft_len: length for draft_len, length in lengths.items() if 0 < draft_len <= longest}
+    return best_draft_len(model, known) if known else longest
 
 
 def _draft_notes(drafts: Drafts, model: StepModel, lengths: Mapping[int, float]) -> tuple[str, ...]:

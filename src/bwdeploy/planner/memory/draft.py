@@ -1,8 +1,8 @@
 """The draft of speculative decoding: its weights and its own KV cache on the last pipeline stage.
 
 Multi-token prediction layers are part of the checkpoint. An EAGLE3 draft is read from its own configuration
-where that is on this machine; else it is assumed to be one bfloat16 layer shaped like the target's. Heads
-inside an engine are described in `draft_heads`.
+where that is on this machine, or is as the recipe trains it; else it is assumed to be one bfloat16 layer
+shaped like the target's. Heads inside an engine are described in `draft_heads`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from bwdeploy.model.shape import Attention, FeedForward, Layer, Weight
 from bwdeploy.planner.memory.settings import drafting
 from bwdeploy.planner.weights import storage
 from bwdeploy.planner.weights.precision import StoredWeight
+from bwdeploy.recipe.schema import DraftTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.recipe.schema import Recipe, Speculative
@@ -50,8 +51,7 @@ def plan_draft(recipe: Recipe, shape: ModelShape, stored: Iterable[StoredWeight]
         return _mtp(shape, stored)
     if recipe.speculative is not None and method.method in HEADS:
         return _heads(recipe, recipe.speculative, shape)
-    draft = _described_draft(recipe)
-    eagle, note = (draft, "") if draft is not None else (_assumed_eagle(shape), _ASSUMED)
+    eagle, note = _eagle(recipe, shape)
     oversized = _oversized_cache(recipe)
     layers = method.length if oversized else len(eagle.layers)
     attention = eagle.layers[0].attention if eagle.layers else Attention("none")
@@ -101,9 +101,13 @@ def _mtp(shape: ModelShape, stored: Iterable[StoredWeight]) -> DraftPlan:
     )
 
 
-def _described_draft(recipe: Recipe) -> ModelShape | None:
-    source = recipe.speculative.draft if recipe.speculative else None
-    return describe_source(source).shape if source else None
+def _eagle(recipe: Recipe, shape: ModelShape) -> tuple[ModelShape, str]:
+    """The draft's shape, and what is assumed of it."""
+    section = recipe.speculative
+    if section is not None and section.train is not None:
+        return _eagle_like(shape, section.train), ""
+    described = describe_source(section.draft).shape if section is not None and section.draft else None
+    return (described, "") if described is not None else (_eagle_like(shape, DraftTraining()), _ASSUMED)
 
 
 def _oversized_cache(recipe: Recipe) -> bool:
@@ -111,36 +115,42 @@ def _oversized_cache(recipe: Recipe) -> bool:
     return version is not None and _LAST_OVERSIZED is not None and version <= _LAST_OVERSIZED
 
 
-def _assumed_eagle(shape: ModelShape) -> ModelShape:
-    """One layer on the target's hidden size: attention over embedding and hidden state, FFN, head."""
+def _eagle_like(shape: ModelShape, training: DraftTraining) -> ModelShape:
+    """Layers as wide as the target: attention, in the first over embedding and hidden state, FFN, head."""
     attention = next((layer.attention for layer in shape.layers if layer.attention.kind == "gqa"), None)
     if attention is None:
         heads = max(1, shape.hidden // _HEAD_DIM)
         attention = Attention("gqa", heads, min(heads, _KV_HEADS), _HEAD_DIM, _HEAD_DIM)
     dense = (layer.ffn for layer in shape.layers if layer.ffn.kind == "dense")
-    ffn = next(dense, FeedForward("dense", width=4 * shape.hidden))
-    hidden, q, kv = (
-        shape.hidden,
-        attention.heads * attention.head_dim,
-        attention.kv_heads * attention.head_dim,
-    )
+    like = next(dense, FeedForward("dense", width=4 * shape.hidden))
+    ffn = like._replace(width=training.ffn_width or like.width)
     weights = (
-        Weight("fc", "other", hidden, 3 * hidden),
-        Weight("layers.{layer}.self_attn.q_proj", "attention", q, 2 * hidden, (0,), split="rows"),
-        Weight("layers.{layer}.self_attn.k_proj", "attention", kv, 2 * hidden, (0,), split="rows"),
-        Weight("layers.{layer}.self_attn.v_proj", "attention", kv, 2 * hidden, (0,), split="rows"),
-        Weight("layers.{layer}.self_attn.o_proj", "attention_output", hidden, q, (0,), split="columns"),
-        Weight("layers.{layer}.mlp.gate_proj", "ffn", ffn.width, hidden, (0,), split="rows"),
-        Weight("layers.{layer}.mlp.up_proj", "ffn", ffn.width, hidden, (0,), split="rows"),
-        Weight("layers.{layer}.mlp.down_proj", "ffn", hidden, ffn.width, (0,), split="columns"),
-        Weight("norms", "norm", 4 * hidden, 1),
-        Weight("lm_head", "head", shape.vocab, hidden, split="rows"),
+        Weight("fc", "other", shape.hidden, 3 * shape.hidden),
+        *_layer_weights(shape.hidden, attention, ffn, tuple(range(training.layers))),
+        Weight("norms", "norm", (2 + 2 * training.layers) * shape.hidden, 1),
+        Weight("lm_head", "head", training.draft_vocab or shape.vocab, shape.hidden, split="rows"),
     )
     return shape._replace(
         architecture="Eagle3",
         model_type="eagle3",
-        layers=(Layer(attention._replace(span=None), ffn),),
+        layers=(Layer(attention._replace(span=None), ffn),) * training.layers,
         mtp_layers=(),
         weights=weights,
         dtype="bfloat16",
     )
+
+
+def _layer_weights(
+    hidden: int, attention: Attention, ffn: FeedForward, layers: tuple[int, ...]
+) -> Iterator[Weight]:
+    q, kv = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
+    place = "layers.{layer}.self_attn"
+    for some, read in ((layers[:1], 2 * hidden), (layers[1:], hidden)):
+        if some:
+            yield Weight(f"{place}.q_proj", "attention", q, read, some, split="rows")
+            yield Weight(f"{place}.k_proj", "attention", kv, read, some, split="rows")
+            yield Weight(f"{place}.v_proj", "attention", kv, read, some, split="rows")
+    yield Weight(f"{place}.o_proj", "attention_output", hidden, q, layers, split="columns")
+    yield Weight("layers.{layer}.mlp.gate_proj", "ffn", ffn.width, hidden, layers, split="rows")
+    yield Weight("layers.{layer}.mlp.up_proj", "ffn", ffn.width, hidden, layers, split="rows")
+    yield Weight("layers.{layer}.mlp.down_proj", "ffn", hidden, ffn.width, layers, split="columns")

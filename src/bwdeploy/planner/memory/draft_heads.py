@@ -31,7 +31,7 @@ class HeadsPlan(NamedTuple):
 
 def plan_heads(recipe: Recipe, section: Speculative, shape: ModelShape) -> HeadsPlan:
     """What the heads of `section` add to an engine of the model `shape`."""
-    depth = draft_tree(section.method, section.draft_len, recipe.serve.engine_parameters).depth
+    depth = draft_tree(section.method, section.longest_draft, recipe.serve.engine_parameters).depth
     if section.method == "medusa":
         return HeadsPlan(_medusa(section, shape) * depth, (), f"{depth} Medusa heads are counted")
     found = describe_source(section.draft).shape if section.draft is not None else None

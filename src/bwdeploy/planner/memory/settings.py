@@ -37,7 +37,7 @@ class Drafting(NamedTuple):
 
     method: Literal["eagle3", "mtp", "eagle", "medusa"]
     length: int
-    """Tokens drafted in one step."""
+    """Tokens drafted in one step; the most that `auto` may choose."""
 
 
 def kv_settings(recipe: Recipe) -> KvSettings:
@@ -59,7 +59,7 @@ def kv_settings(recipe: Recipe) -> KvSettings:
 def drafting(recipe: Recipe) -> Drafting | None:
     """The draft, if any; the recipe's own section decides."""
     if recipe.speculative is not None:
-        return Drafting(recipe.speculative.method, recipe.speculative.draft_len)
+        return Drafting(recipe.speculative.method, recipe.speculative.longest_draft)
     given = _section(recipe.engine.llm_args, "speculative_config")
     match str(given.get("decoding_type") or "").lower():
         case "mtp":
