@@ -10,6 +10,14 @@ OTHER = "serve.server=trtllm-serve"
 
 FIRES = (
     Fires(
+        "serve-environment-unused",
+        ("engine.environment={TRTLLM_ENABLE_PDL: '1'}", "serve.runtime=reference"),
+        "engine.environment",
+        "only TensorRT-LLM reads these variables, and the runtime reference runs without it",
+        "warning",
+        hint="Set serve.runtime: tensorrt_llm, or remove them",
+    ),
+    Fires(
         "serve-no-triton-image",
         (V13,),
         "engine.tensorrt_llm",
@@ -101,6 +109,8 @@ FIRES = (
     ),
 )
 SILENT = (
+    Silent("serve-environment-unused", ("engine.environment={TRTLLM_ENABLE_PDL: '1'}",)),
+    Silent("serve-environment-unused", ("serve.runtime=reference",)),
     Silent("serve-no-triton-image", (V13, "serve.runtime=reference")),
     Silent("serve-no-triton-image", ()),
     Silent("serve-no-triton-image", (V13, OTHER)),

@@ -80,7 +80,7 @@ FIRES = (
         ("speculative={method: eagle3}",),
         "speculative",
         "EAGLE-3 needs a draft model, and none is named",
-        hint="Add draft: hf://org/draft@<40-hex revision> or file://DIR",
+        hint="Add draft: hf://org/draft@<40-hex revision> or file://DIR, or train: {} to make one",
     ),
     Fires(
         "speculative-draft-missing",

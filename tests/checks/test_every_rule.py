@@ -29,8 +29,8 @@ model: {source: file://model}
 quantize: {format: nvfp4}
 """
 
-OF_THE_MACHINE = {"engine-version-installed"}
-"""No recipe alone fires them; `test_installed_version` does."""
+OF_THE_MACHINE = {"engine-version-installed", "gate-lm-eval-missing", "gate-task-unknown"}
+"""No recipe alone fires them; `test_installed_version` and `test_installed_lm_eval` do."""
 GIVEN_BY = re.compile(r" \(given by --set .*\)$", re.DOTALL)
 """What a finding adds about a value of the command line."""
 

@@ -14,9 +14,10 @@ from google.protobuf.text_format import ParseError
 
 import bwdeploy_runtime
 from bwdeploy.errors import StoreError
+from bwdeploy.facts.speculation import DRAFT_DIRECTORY
 from bwdeploy.recipe.schema import Engine, Serve
 from bwdeploy.serving.model_config import build_model_config, parse_pbtxt, refusals, to_pbtxt
-from bwdeploy.serving.repository import RepositoryInputs, write_repository
+from bwdeploy.serving.repository import RepositoryInputs, Runtime, write_repository
 from bwdeploy_runtime import tensors
 from bwdeploy_runtime.config import EngineConfig
 
@@ -74,6 +75,26 @@ def test_the_checkpoint_is_linked_not_copied(inputs: RepositoryInputs, out: Path
     version = write_repository(out, inputs) / "1"
     for name in ("model.safetensors", "deeper/tokenizer.json"):
         assert (version / "checkpoint" / name).samefile(checkpoint / name)
+
+
+def test_the_draft_lies_where_the_arguments_name_it(
+    inputs: RepositoryInputs, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "model.safetensors").write_bytes(b"draft")
+    version = write_repository(out, dataclasses.replace(inputs, draft=tmp_path / "trained")) / "1"
+    draft = version / DRAFT_DIRECTORY / "model.safetensors"
+    assert draft.samefile(tmp_path / "trained" / "model.safetensors")
+
+
+@pytest.mark.parametrize(("runtime", "variables"), [("tensorrt_llm", {"TLLM_X": "1"}), ("reference", {})])
+def test_variables_reach_tensorrt_llm_only(
+    inputs: RepositoryInputs, out: Path, runtime: Runtime, variables: dict[str, str]
+) -> None:
+    engine = Engine(environment={"TLLM_X": "1"})
+    changed = dataclasses.replace(inputs, engine=engine, runtime=runtime)
+    version = write_repository(out, changed) / "1"
+    assert EngineConfig.from_json((version / "engine.json").read_text()).environment == variables
 
 
 @pytest.mark.parametrize("reason", [errno.EXDEV, errno.EPERM, errno.EMLINK])

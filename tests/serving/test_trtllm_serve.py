@@ -14,6 +14,7 @@ import yaml
 
 from bwdeploy.errors import StoreError
 from bwdeploy.facts.llm_api_options import launch_options
+from bwdeploy.facts.speculation import DRAFT_DIRECTORY
 from bwdeploy.recipe.schema import Engine, Layout, Serve
 from bwdeploy.serving.trtllm_serve import TrtllmServeInputs, write_trtllm_serve
 from tests.kernel_pack.tensorrt_llm_packs import write_whole_pack
@@ -124,6 +125,29 @@ def test_the_kernel_pack_is_named_as_a_custom_module(inputs: TrtllmServeInputs, 
     given = launched(out / "launch.sh", "1.2.1")
     [module] = given["custom_module_dirs"]
     assert module == "kernels/bwdeploy_kernels/tensorrt_llm/custom_modules/bwdeploy_kernel_pack"
+
+
+def test_the_draft_lies_where_the_configuration_names_it(inputs: TrtllmServeInputs, tmp_path: Path) -> None:
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "config.json").write_text("{}")
+    config = {"decoding_type": "Eagle3", "max_draft_len": 3, "speculative_model": DRAFT_DIRECTORY}
+    inputs.llm_args.write_text(yaml.safe_dump({**ARGUMENTS, "speculative_config": config}))
+    out = written(inputs._replace(draft=tmp_path / "trained"), tmp_path)
+    given = yaml.safe_load(launched(out / "launch.sh", "1.3.0rc20")["file"])
+    assert (out / given["speculative_config"]["speculative_model"] / "config.json").is_file()
+
+
+def test_variables_are_exported_before_the_server_starts(inputs: TrtllmServeInputs, tmp_path: Path) -> None:
+    environment = {"TRTLLM_ENABLE_PDL": "1", "TLLM_LOG_LEVEL": "it's a 'test'"}
+    engine = Engine(tensorrt_llm="1.3.0rc20", environment=environment)
+    out = written(inputs._replace(engine=engine), tmp_path)
+    (tmp_path / "bin").mkdir()
+    shown = "import json, os; print(json.dumps({n: v for n, v in os.environ.items() if 'LLM_' in n}))"
+    (tmp_path / "bin/trtllm-serve").write_text(f"#!{sys.executable}\n{shown}\n")
+    (tmp_path / "bin/trtllm-serve").chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run([str(out / "launch.sh")], env=path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == environment
 
 
 @pytest.mark.parametrize(

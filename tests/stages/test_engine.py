@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from bwdeploy.pipeline.stage import Work
 from bwdeploy.recipe.schema import Recipe
+from bwdeploy.stages.acceptance import AcceptanceStage
+from bwdeploy.stages.draft import DraftStage
 from bwdeploy.stages.engine import EngineStage, llm_args
+from bwdeploy.stages.repository import RepositoryStage
 from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import HOST
+from tests.stages.draft_jobs import Answers, acceptance, built, planned
+from tests.stages.draft_jobs import recipe as drafting
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bwdeploy.pipeline.training_jobs import DraftAcceptance
 
 
 def recipe(**sections: Any) -> Recipe:
@@ -59,6 +67,62 @@ def test_further_speculative_arguments_join_the_section() -> None:
         "num_nextn_predict_layers": 2,
         "relaxed_topk": 10,
     }
+
+
+AUTO = {"train": {}, "draft_len": "auto"}
+
+
+def written(place: Path, measured: DraftAcceptance | None = None, **sections: Any) -> dict[str, Any]:
+    """llm_args.yaml of a build with a trained draft, measured so."""
+    wanted, answers = drafting(speculative=AUTO, **sections), Answers(measured=measured)
+    (place / "model").mkdir()
+    draft = built(DraftStage(), wanted, place, answers, source=place / "model")
+    acceptance = built(AcceptanceStage(), wanted, place, answers, source=place / "model", draft=draft)
+    out = built(EngineStage(), wanted, place, answers, draft=draft, acceptance=acceptance)
+    arguments: dict[str, Any] = yaml.safe_load((out / "llm_args.yaml").read_text())
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("version", "spelled"),
+    [
+        ("1.2.1", {"decoding_type": "Eagle", "draft_len_schedule": {1: 3, 11: 2, 30: 1}}),
+        ("1.3.0rc20", {"decoding_type": "Eagle3", "draft_len_schedule": {10: 3, 29: 2, 64: 1}}),
+    ],
+)
+def test_measured_lengths_and_captured_layers_are_written_as_the_version_reads_them(
+    tmp_path: Path, version: str, spelled: dict[str, Any]
+) -> None:
+    arguments = written(tmp_path, engine={"tensorrt_llm": version})
+    assert arguments["speculative_config"] == {
+        **spelled,
+        "max_draft_len": 3,
+        "speculative_model": "draft",
+        "eagle3_layers_to_capture": [1, 14, 26],
+    }
+
+
+def test_what_the_recipe_says_stands_over_what_the_draft_says(tmp_path: Path) -> None:
+    given = {"speculative_config": {"eagle3_layers_to_capture": [2, 3, 4]}}
+    config = written(tmp_path, engine={"llm_args": given})["speculative_config"]
+    assert config["eagle3_layers_to_capture"] == [2, 3, 4]
+
+
+def test_a_draft_that_never_pays_is_not_in_the_arguments(tmp_path: Path) -> None:
+    arguments = written(tmp_path, acceptance(1.5, 1.8, steps={1: 30.0, 2: 50.0}))
+    assert "speculative_config" not in arguments
+
+
+def test_a_fixed_length_does_not_wait_for_the_measurement() -> None:
+    step = planned(EngineStage(), drafting(speculative={"train": {}, "measure": {}, "draft_len": 4}))
+    assert step.inputs == ("draft",)
+    assert step.params["llm_args"]["speculative_config"]["max_draft_len"] == 4
+
+
+def test_a_draft_is_an_input_of_what_is_served() -> None:
+    for server in ("triton", "trtllm-serve"):
+        step = planned(RepositoryStage(), drafting(speculative={"train": {}}, serve={"server": server}))
+        assert step.inputs == ("source", "engine", "draft")
 
 
 def test_batch_sizes_that_are_keys_are_written_as_numbers(tmp_path: Path) -> None:

@@ -165,6 +165,14 @@ def test_an_image_that_nobody_knows_is_remarked(machine: Path, request_for: Requ
     assert told == ["registry/mine:1 is no image that is known; it must carry TensorRT-LLM 1.2.1 exactly"]
 
 
+def test_every_server_gets_the_variables_of_the_recipe(tmp_path: Path) -> None:
+    engine = dataclasses.replace(TWO, variables=(("TRTLLM_ENABLE_PDL", "1"),))
+    request = ServerRequest(repository=tmp_path, log=tmp_path / "log", engine=engine)
+    command = system_command(Path("tritonserver"), request, ports=PORTS, identity=LaunchIdentity())
+    places = [index for index, word in enumerate(command) if word == "tritonserver"]
+    assert [command[index - 2 : index] for index in places] == [("env", "TRTLLM_ENABLE_PDL=1")] * 2
+
+
 def test_a_repository_that_ld_preload_cannot_name_is_refused(tmp_path: Path) -> None:
     engine = EngineLaunch(version="1.2.1", world_size=1, plugins=True)
     request = ServerRequest(repository=tmp_path / "a b", log=tmp_path / "log", engine=engine)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.pipeline.jobs import Audit, AuditReport, Progress, QuantizePtq, QuantizeResult
+from bwdeploy.pipeline.training_jobs import AccuracyReport, CompareAccuracy
 from bwdeploy.recipe.schema import Calibration, Evaluation
 from bwdeploy.worker import audit, quantize
+from bwdeploy.worker.accuracy import compare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,19 @@ def audit_tiny(checkpoint: Path, source: Path | None, **changes: Any) -> AuditRe
         "trust_remote_code": False,
     } | changes
     return audit.run(Audit(**fields), ignore_progress)
+
+
+def compare_tiny(checkpoint: Path, source: Path, **changes: Any) -> AccuracyReport:
+    """Compare `checkpoint` with `source` on text, and on tasks where `changes` names them."""
+    fields: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "source": source,
+        "evaluation": Evaluation(samples=4, seq_len=32),
+        "tasks": (),
+        "device": "cpu",
+        "trust_remote_code": False,
+    } | changes
+    return compare.run(CompareAccuracy(**fields), ignore_progress)
 
 
 def ignore_progress(_progress: Progress) -> None:

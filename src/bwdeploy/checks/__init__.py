@@ -34,12 +34,13 @@ THEMES = (
     Theme(
         "training",
         lambda recipe: (
-            recipe.quantize.method == "auto"
+            recipe.quantize.method in {"qat", "qad", "auto"}
             or recipe.quantize.training is not None
             or recipe.quantize.search is not None
             or bool(recipe.speculative and recipe.speculative.train)
         ),
     ),
+    Theme("gate", lambda recipe: bool(recipe.gate.model_fields_set)),
     Theme("formats"),
     Theme("kv_cache"),
     Theme("layout"),
@@ -63,6 +64,14 @@ THEMES = (
     Theme(
         "speculative",
         lambda recipe: recipe.speculative is not None or "speculative_config" in recipe.engine.llm_args,
+    ),
+    Theme(
+        "draft_making",
+        lambda recipe: (
+            recipe.speculative is not None
+            or "speculative_config" in recipe.engine.llm_args
+            or recipe.gate.min_acceptance_length is not None
+        ),
     ),
     Theme("kernels", lambda recipe: bool(recipe.kernels)),
     Theme("kernels_in_tensorrt_llm", lambda recipe: bool(recipe.kernels)),

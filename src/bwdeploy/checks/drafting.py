@@ -52,9 +52,16 @@ class Drafting(NamedTuple):
         return next((value for value in found if value is not None), None)
 
     @property
+    def longest_draft(self) -> int | None:
+        """The most tokens that a step may draft, also while the length is yet to be measured."""
+        return self.section.longest_draft if self.section is not None else self.draft_len
+
+    @property
     def names_draft(self) -> bool:
-        """Whether a draft model is named, in either place."""
-        return any(self.config.get(key) for key in DRAFT_KEYS) or bool(self.section and self.section.draft)
+        """Whether a draft model is named, in either place, or trained."""
+        section = self.section
+        made = section is not None and (section.draft is not None or section.train is not None)
+        return made or any(self.config.get(key) for key in DRAFT_KEYS)
 
     def number(self, key: str) -> int | None:
         """The whole number at `key`, None when it is anything else."""

@@ -45,7 +45,7 @@ def heads_of(recipe: Recipe) -> Heads | None:
     kind: Any = section.method if section is not None else engine.build_flags.get(MODE)
     if not isinstance(kind, str) or kind not in HEADS:
         return None
-    length = section.draft_len if section is not None else engine.build_flags.get(LENGTH)
+    length = section.longest_draft if section is not None else engine.build_flags.get(LENGTH)
     length = length if isinstance(length, int) and not isinstance(length, bool) and length > 0 else 0
     return Heads(
         kind="eagle" if kind == "eagle" else "medusa",
@@ -68,7 +68,7 @@ def flags_with_drafts(recipe: Recipe) -> dict[str, Any]:
     engine, section = recipe.engine, recipe.speculative
     if section is None or section.method not in HEADS or engine.backend != "tensorrt":
         return engine.build_flags
-    return engine.build_flags | {MODE: section.method, LENGTH: section.draft_len}
+    return engine.build_flags | {MODE: section.method, LENGTH: section.longest_draft}
 
 
 def engine_with_drafts(recipe: Recipe) -> Engine:

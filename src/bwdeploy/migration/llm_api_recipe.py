@@ -6,6 +6,7 @@ layout, speculation), and leaves the rest in `engine.llm_args`.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.migration.argument_versions import assumed_version, guess_version
@@ -17,6 +18,7 @@ from bwdeploy.migration.llm_api_model import put_model, put_prequantized
 from bwdeploy.migration.llm_api_speculation import put_speculation
 from bwdeploy.migration.naming import recipe_name
 from bwdeploy.migration.versions import put_max_running, put_target, target_version
+from bwdeploy.recipe.schema import VARIABLE_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _SIZES = ("max_batch_size", "max_num_tokens", "max_seq_len")
 _ENGINE = "tensorrt_llm/_torch/pyexecutor/model_engine.py"
 _PDL = "TRTLLM_ENABLE_PDL"
+_LONGEST_VALUE = 1000
 
 
 class LlmApiDeployment(NamedTuple):
@@ -72,7 +75,7 @@ def llm_api_recipe(deployment: LlmApiDeployment, wanted: Wanted) -> Found:
     for key, value in deployment.serve.items():
         draft.put(("serve", key), value)
     put_max_running(draft)
-    draft.note(*_environment(deployment.environment))
+    _put_environment(draft, deployment.environment)
     return Found(
         kind=deployment.kind,
         recipe=draft.in_order(SECTIONS),
@@ -132,13 +135,16 @@ def _largest_graph(graphs: object) -> int:
     return max(whole, default=0)
 
 
-def _environment(variables: dict[str, str]) -> list[Note]:
-    notes = []
+def _put_environment(draft: RecipeDraft, variables: dict[str, str]) -> None:
+    kept = {}
     for name, value in variables.items():
-        if name == _PDL and value == "1":
+        if (name, value) == (_PDL, "1"):
             source = "docs/source/release-notes.md, 1.2"
-            notes.append(Note("no-effect", name, value, "on by default since 1.2", "", source))
-            continue
-        message = "a recipe sets no variables of the server's environment"
-        notes.append(Note("lost", name, value, message, f"export {name}={value} where the server starts"))
-    return notes
+            draft.note(Note("no-effect", name, value, "on by default since 1.2", "", source))
+        elif re.match(VARIABLE_PATTERN, name) and len(value) <= _LONGEST_VALUE:
+            kept[name] = value
+        else:
+            message = "a recipe sets no variables of the server's environment but TensorRT-LLM's own"
+            draft.note(Note("lost", name, value, message, f"export {name}={value} where the server starts"))
+    if kept:
+        draft.put(("engine", "environment"), kept)

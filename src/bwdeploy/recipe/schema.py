@@ -195,15 +195,16 @@ class DraftTraining(Section):
     data: str = Field(
         default="builtin://chat-prompts",
         max_length=4096,
-        description="builtin://chat-prompts, or file://X.jsonl: prompts, or conversations (messages).",
+        description="builtin://chat-prompts, or file://X.jsonl: prompts, or conversations (messages). A "
+        "tenth, 64 at most, is held out for validation.",
     )
     answers: Literal["target", "given"] = Field(
         default="target",
         description="target: the model's own answers to the prompts. given: those of the conversations.",
     )
-    prompts: int = Field(default=1024, ge=1, le=10_000_000, description="Prompts or conversations used.")
+    prompts: int = Field(default=4096, ge=1, le=10_000_000, description="Prompts or conversations used.")
     answers_per_prompt: int = Field(
-        default=2, ge=1, le=100, description="Sampled answers; answers: target only."
+        default=2, ge=1, le=100, description="The first is greedy; answers: target only."
     )
     answer_tokens: int = Field(default=256, ge=8, le=65_536, description="Tokens of an answer at most.")
     temperature: float = Field(
@@ -230,12 +231,12 @@ class DraftTraining(Section):
         description="Low, middle and high layer whose output the draft reads (default: 1, n/2-1, n-4).",
     )
     ttt_steps: int = Field(default=3, ge=1, le=16, description="Drafted tokens unrolled in training.")
-    steps: int = Field(default=1000, ge=1, le=10_000_000, description="Optimizer steps.")
-    batch_size: int = Field(default=16, ge=1, le=4096, description="Sequences in one step, over all GPUs.")
+    steps: int = Field(default=3000, ge=1, le=10_000_000, description="Optimizer steps.")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="Sequences in one step, over all GPUs.")
     learning_rate: float = Field(default=6e-4, gt=0, le=1, description="Peak learning rate of AdamW.")
-    warmup_steps: int = Field(default=50, ge=0, le=1_000_000, description="Steps up to the peak.")
+    warmup_steps: int = Field(default=100, ge=0, le=1_000_000, description="Steps up to the peak.")
     evaluate_every: int = Field(
-        default=100, ge=1, le=1_000_000, description="Steps between two validations, each with a checkpoint."
+        default=250, ge=1, le=1_000_000, description="Steps between two validations, each with a checkpoint."
     )
     gpus: int = Field(default=1, ge=1, le=1024, description="GPUs of one machine to train on.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of data order, choice and answers.")
@@ -367,7 +368,7 @@ class GateTask(Section):
     """One lm-eval task, answered by the source and by the checkpoint."""
 
     task: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
-        description="A task of lm-eval by name, or file://TASK.yaml; with local data it needs no network."
+        description="A task of lm-eval by name, or file://TASK.yaml with local data (needs no network)."
     )
     metric: str | None = Field(
         default=None, max_length=200, description="The task's metric that counts (default: its first)."

@@ -117,6 +117,7 @@ def _engine_launch(directory: Path, recipe: Recipe) -> EngineLaunch:
         world_size=found.mapping.world_size,
         mode=recipe.serve.launch_mode,
         plugins=bool(recipe.kernels),
+        variables=tuple(sorted(recipe.engine.environment.items())),
     )
 
 

@@ -19,7 +19,7 @@ from bwdeploy.tools.triton_ranks import server_words
 from bwdeploy.tools.triton_request import LaunchIdentity, Ports, ServerRequest, server_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bwdeploy.recipe.schema import Layout
     from bwdeploy.tools.triton_ranks import EngineLaunch
@@ -100,8 +100,10 @@ def srun_words(layout: Layout, *, ranks: int, image: str) -> tuple[str, ...]:
     )
 
 
-def write_launch_script(path: Path, words: Sequence[str]) -> None:
-    """Write an executable script that runs `words` in its own directory.
+def write_launch_script(
+    path: Path, words: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> None:
+    """Write an executable script that runs `words` in its own directory, with `environment` beside its own.
 
     Raises:
         OSError: it cannot be written.
@@ -115,6 +117,7 @@ def write_launch_script(path: Path, words: Sequence[str]) -> None:
         _ENTER,
         *((_REFUSE_ODD_PLACE.format(signs=signs),) if mounts else ()),
         *((_DRAW_WORD,) if needs_secret else ()),
+        *(f"export {name}={shlex.quote(value)}" for name, value in sorted((environment or {}).items())),
         "exec " + " \\\n  ".join(map(_quoted, words)),
         "",
     )

@@ -5,6 +5,7 @@
     <model_name>/1/engine.json                    the runtime's configuration
     <model_name>/1/checkpoint/                    hard links to the quantized checkpoint
     <model_name>/1/llm_args.yaml                  for the runtime tensorrt_llm
+    <model_name>/1/draft/                         hard links to the draft, if there is one
     <model_name>/1/kernels/                       hard links to the kernel pack, if kernels are named
 
 It reads no weights and starts nothing.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import bwdeploy_runtime
 from bwdeploy.errors import StoreError
+from bwdeploy.facts.speculation import DRAFT_DIRECTORY
 from bwdeploy.pipeline.trees import link_or_copy, link_tree
 from bwdeploy.serving.model_config import build_model_config, refusals, to_pbtxt
 from bwdeploy_runtime.config import EngineConfig
@@ -44,6 +46,8 @@ class RepositoryInputs:
     """The quantized checkpoint with its tokenizer; None for the echo runtime only."""
     llm_args: Path | None
     """The engine stage's llm_args.yaml; None when the runtime needs none."""
+    draft: Path | None = None
+    """The files of the draft; llm_args.yaml names the directory that they are placed in."""
     kernels: Path | None = None
     """The kernel pack."""
     kernel_ops: tuple[str, ...] = ()
@@ -71,6 +75,8 @@ def write_repository(directory: Path, inputs: RepositoryInputs) -> Path:
             link_tree(inputs.checkpoint, version / _CHECKPOINT)
         if inputs.llm_args is not None:
             link_or_copy(inputs.llm_args, version / _LLM_ARGS)
+        if inputs.draft is not None:
+            link_tree(inputs.draft, version / DRAFT_DIRECTORY)
         if inputs.kernels is not None:
             link_tree(inputs.kernels, version / _KERNELS)
     except OSError as error:
@@ -91,6 +97,7 @@ def engine_config(inputs: RepositoryInputs) -> EngineConfig:
         llm_args=_LLM_ARGS if runtime == "tensorrt_llm" else None,
         kernels=_KERNELS if inputs.kernels is not None else None,
         kernel_ops=inputs.kernel_ops,
+        environment=inputs.engine.environment if runtime == "tensorrt_llm" else {},
         streaming=serve.streaming,
         chat_template=serve.chat_template,
         cumulative_text=serve.cumulative_text,

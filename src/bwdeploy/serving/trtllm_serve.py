@@ -2,6 +2,7 @@
 
     checkpoint/<model_name>/    hard links to the checkpoint; clients name the model by this directory
     config.yaml                 the LLM API arguments that are no options of trtllm-serve
+    draft/                      hard links to the draft, if there is one; config.yaml names it so
     kernels/                    hard links to the kernel pack, if kernels are named
     launch.sh                   trtllm-serve with its options, to be run where TensorRT-LLM is
     launch_container.sh         the same inside NVIDIA's image, on one machine
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import yaml
 
 from bwdeploy.errors import StoreError
+from bwdeploy.facts.speculation import DRAFT_DIRECTORY
 from bwdeploy.facts.versions import parse_version
 from bwdeploy.pipeline.trees import link_tree
 from bwdeploy.serving.launch_line import HERE, LAUNCH, srun_words, write_launch_script
@@ -75,6 +77,8 @@ class TrtllmServeInputs(NamedTuple):
     llm_args: Path
     """The engine stage's llm_args.yaml."""
     trust_remote_code: bool = False
+    draft: Path | None = None
+    """The files of the draft; llm_args.yaml names the directory that they are placed in."""
     kernels: Path | None = None
     """The kernel pack; upstream imports a package in it and hands it to its worker processes."""
 
@@ -94,10 +98,16 @@ def write_trtllm_serve(directory: Path, inputs: TrtllmServeInputs) -> None:
         arguments = _arguments(inputs)
         config = {name: value for name, value in arguments.items() if name not in {*_OPTIONS, _TRUST}}
         link_tree(inputs.checkpoint, directory / _CHECKPOINT / inputs.serve.model_name)
+        if inputs.draft is not None:
+            link_tree(inputs.draft, directory / DRAFT_DIRECTORY)
         if inputs.kernels is not None:
             link_tree(inputs.kernels, directory / _KERNELS)
         (directory / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
-        write_launch_script(directory / LAUNCH, launch_words(inputs, arguments))
+        write_launch_script(
+            directory / LAUNCH,
+            launch_words(inputs, arguments),
+            environment=inputs.engine.environment,
+        )
         if inputs.layout.nodes == 1:
             write_launch_script(directory / LAUNCH_CONTAINER, container_words(inputs))
     except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bwdeploy.stages.acceptance import AcceptanceStage
+from bwdeploy.stages.draft import DraftStage
 from bwdeploy.stages.engine import EngineStage
 from bwdeploy.stages.gate import GateStage
 from bwdeploy.stages.kernels import KernelsStage
@@ -19,6 +21,8 @@ STAGES: tuple[Stage, ...] = (
     SourceStage(),
     QuantizeStage(),
     GateStage(),
+    DraftStage(),
+    AcceptanceStage(),
     KernelsStage(),
     EngineStage(),
     RepositoryStage(),
@@ -28,4 +32,8 @@ STAGES: tuple[Stage, ...] = (
 def placed_in_output(recipe: Recipe) -> dict[str, str]:
     """Which artifacts the output directory of `recipe` shows, and where: stage → directory."""
     served_by_triton = recipe.serve.server == "triton"
-    return {"repository": "model_repository" if served_by_triton else "trtllm_serve", "gate": "report"}
+    return {
+        "repository": "model_repository" if served_by_triton else "trtllm_serve",
+        "gate": "report",
+        "acceptance": "report",
+    }

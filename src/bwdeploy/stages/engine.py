@@ -1,8 +1,9 @@
 """Stage `engine`: what TensorRT-LLM runs.
 
 For the PyTorch backend that is `llm_args.yaml`, the LLM API arguments for the pinned version; they were
-checked before anything ran, and the model path is added where the model is served. For the backend tensorrt
-it is the engine itself, see `engine_build`.
+checked before anything ran, and the model path is added where the model is served. What only the draft's
+files and its measurement say is filled in when the stage runs. For the backend tensorrt it is the engine
+itself, see `engine_build`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bwdeploy.errors import ToolError
-from bwdeploy.facts.speculation import speculative_config
+from bwdeploy.facts.speculation import DRAFT_DIRECTORY, captured_layers, measured_length, speculative_config
 from bwdeploy.pipeline.stage import Step
+from bwdeploy.stages.acceptance import chosen_schedule, measures
+from bwdeploy.stages.draft import makes_draft, read_draft_report
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 LLM_ARGS = "llm_args.yaml"
 ENGINE = "engine"
 """Directory of the artifact that holds an engine."""
+_SPECULATION = "speculative_config"
 
 
 class EngineStage:
@@ -42,10 +46,14 @@ class EngineStage:
         if recipe.engine.backend == "tensorrt":
             return None
         version = recipe.engine.tensorrt_llm
-        return Step(
-            params={"tensorrt_llm": version, "llm_args": llm_args(recipe)},
-            command=f"write {LLM_ARGS} for TensorRT-LLM {version}",
-        )
+        inputs = _told_by(recipe)
+        params: dict[str, Any] = {"tensorrt_llm": version, "llm_args": llm_args(recipe)}
+        if inputs and recipe.speculative is not None:
+            params |= {
+                "method": recipe.speculative.method,
+                "largest_batch": recipe.engine.max_batch_size,
+            }
+        return Step(params=params, inputs=inputs, command=f"write {LLM_ARGS} for TensorRT-LLM {version}")
 
     def run(self, work: Work) -> None:
         """See `Stage.run`."""
@@ -54,7 +62,7 @@ class EngineStage:
 
             run_build(work)
             return
-        (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(work.step.params["llm_args"])))
+        (work.out / LLM_ARGS).write_text(yaml.safe_dump(_whole_keys(_told_arguments(work))))
 
     def verify(self, out: Path) -> None:
         """See `Stage.verify`."""
@@ -93,10 +101,36 @@ def llm_args(recipe: Recipe) -> dict[str, Any]:
     if recipe.quantize.kv_cache != "none":
         derived["kv_cache_config"] = {"dtype": recipe.quantize.kv_cache}
     if recipe.speculative:
-        derived["speculative_config"] = speculative_config(
-            recipe.speculative, engine.tensorrt_llm, draft_directory=None
+        derived[_SPECULATION] = speculative_config(
+            recipe.speculative,
+            engine.tensorrt_llm,
+            draft_directory=DRAFT_DIRECTORY if makes_draft(recipe) else None,
         )
     return _merged(derived, engine.llm_args)
+
+
+def _told_by(recipe: Recipe) -> tuple[str, ...]:
+    """The stages whose results are written into the arguments."""
+    section = recipe.speculative
+    chooses = section is not None and section.draft_len == "auto" and measures(recipe)
+    return (*(("draft",) if makes_draft(recipe) else ()), *(("acceptance",) if chooses else ()))
+
+
+def _told_arguments(work: Work) -> dict[str, Any]:
+    """The planned arguments, over those that the draft and its measurement say."""
+    params, told = work.step.params, dict[str, Any]()
+    arguments: dict[str, Any] = params["llm_args"]
+    if "draft" in work.inputs:
+        shape = read_draft_report(work.inputs["draft"]).audit.shape
+        told |= captured_layers(params["tensorrt_llm"], shape.hidden_layers) if shape is not None else {}
+    if "acceptance" in work.inputs:
+        schedule = chosen_schedule(work.inputs["acceptance"])
+        if schedule[1] == 0:  # no draft is faster than none
+            return {name: value for name, value in arguments.items() if name != _SPECULATION}
+        told |= measured_length(
+            params["method"], params["tensorrt_llm"], schedule, largest_batch=params["largest_batch"]
+        )
+    return _merged({_SPECULATION: told}, arguments) if told else arguments
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -111,4 +145,7 @@ def _whole_keys(value: Any) -> Any:  # noqa: ANN401 - JSON data
     """Numbers for keys that are numbers (batch sizes of a draft_len_schedule): JSON has none."""
     if not isinstance(value, dict):
         return value
-    return {int(key) if key.isdecimal() else key: _whole_keys(below) for key, below in value.items()}
+    return {
+        int(key) if isinstance(key, str) and key.isdecimal() else key: _whole_keys(below)
+        for key, below in value.items()
+    }

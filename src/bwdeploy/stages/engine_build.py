@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Recipe
 
 RESULT = "build.json"
-_NOT_BUILT_IN = {"backend", "converter", "llm_args"}
+_NOT_BUILT_IN = {"backend", "converter", "llm_args", "environment"}
 """Of the section `engine`: what trtllm-build does not see."""
 
 

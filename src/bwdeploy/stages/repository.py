@@ -16,6 +16,7 @@ from bwdeploy.errors import ToolError
 from bwdeploy.facts.triton_templates import engine_models
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage
+from bwdeploy.stages.draft import makes_draft
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.host import Host
@@ -55,7 +56,12 @@ class RepositoryStage:
         return Step(
             params=params | {"writes": "joined" if from_ranks else "llm"},
             sources={"runtime": _RUNTIME},
-            inputs=(checkpoint_stage(recipe), "source" if from_ranks else "engine", *_kernels(recipe)),
+            inputs=(
+                checkpoint_stage(recipe),
+                "source" if from_ranks else "engine",
+                *_draft(recipe),
+                *_kernels(recipe),
+            ),
             tools=("protobuf", "tritonclient"),
             command=f"write the Triton model {recipe.serve.model_name} ({recipe.serve.runtime})",
         )
@@ -94,9 +100,13 @@ def _engine_step(recipe: Recipe, params: dict[str, Any]) -> Step:
 def _trtllm_serve_step(recipe: Recipe, params: dict[str, Any]) -> Step:
     return Step(
         params=params | {"writes": "trtllm-serve", "layout": _layout(recipe)},
-        inputs=(checkpoint_stage(recipe), "engine", *_kernels(recipe)),
+        inputs=(checkpoint_stage(recipe), "engine", *_draft(recipe), *_kernels(recipe)),
         command=f"write the configuration of trtllm-serve {recipe.engine.tensorrt_llm}",
     )
+
+
+def _draft(recipe: Recipe) -> tuple[str, ...]:
+    return ("draft",) if makes_draft(recipe) else ()
 
 
 def _kernels(recipe: Recipe) -> tuple[str, ...]:

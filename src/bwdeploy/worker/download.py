@@ -46,7 +46,7 @@ def run(request: Download, report: Callable[[Progress], None]) -> DownloadResult
     files = [path for path in request.out.rglob("*") if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
         raise recipe_error(
-            "model.source",
+            request.place,
             f"{request.repo} at {request.revision} holds no *.safetensors file",
             hint="Pickled weights are never loaded; choose a revision or conversion with safetensors.",
         )
@@ -70,13 +70,13 @@ def _translate(request: Download, error: Exception) -> BwdeployError | None:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return recipe_error(
-            "model.source",
+            request.place,
             f"{request.repo} has no revision {request.revision}",
             hint="Take the 40-hex commit from the model's page, Files → History.",
         )
     if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
         return recipe_error(
-            "model.source",
+            request.place,
             f"the hub knows no model {request.repo!r}, or it is private",
             hint="Check the name; a private model needs HF_TOKEN.",
         )

@@ -27,7 +27,8 @@ def _draft_missing(subject: Subject) -> Iterator[Problem]:
         return  # a draft under a key that is wrong itself
     if found.section is not None:
         message = "EAGLE-3 needs a draft model, and none is named"
-        yield Problem(("speculative",), message, "add draft: hf://org/draft@<40-hex revision> or file://DIR")
+        hint = "add draft: hf://org/draft@<40-hex revision> or file://DIR, or train: {} to make one"
+        yield Problem(("speculative",), message, hint)
     else:
         message = f"{found.type_word} needs a draft model, and none is named"
         hint = "add speculative_model" if found.kind != "eagle" else (
@@ -88,13 +89,16 @@ def _draft_cache(subject: Subject) -> Iterator[Problem]:
     found = drafting(subject)
     if found is None or found.kind != "eagle" or found.given.get("eagle3_one_model") is False:
         return
-    if _LAST_OVERSIZED is None or found.version > _LAST_OVERSIZED or found.draft_len is None:
+    length, section = found.longest_draft, found.section
+    if _LAST_OVERSIZED is None or found.version > _LAST_OVERSIZED or length is None:
         return
-    known = whole(draft_configuration(found.section).get("num_hidden_layers"))
-    if found.draft_len > (known or 1):
+    known = whole(draft_configuration(section).get("num_hidden_layers"))
+    if section is not None and section.train is not None:
+        known = section.train.layers
+    if length > (known or 1):
         has = f"the draft has {known}" if known else "such a draft usually has 1"
         message = (
-            f"TensorRT-LLM {found.tensorrt_llm} sizes the draft's KV cache for {found.draft_len} layers, "
+            f"TensorRT-LLM {found.tensorrt_llm} sizes the draft's KV cache for {length} layers, "
             f"one for each drafted token, where {has}"
         )
         hint = "leave room for it, or set engine.tensorrt_llm: 1.3.0rc19 or later"

@@ -56,6 +56,13 @@ def _server_backend(subject: Subject) -> Iterator[Problem]:
         yield Problem(("serve", "server"), message, hint)
 
 
+def _environment_unused(subject: Subject) -> Iterator[Problem]:
+    recipe = subject.recipe
+    if recipe.engine.environment and recipe.serve.runtime == "reference":
+        message = "only TensorRT-LLM reads these variables, and the runtime reference runs without it"
+        yield Problem(("engine", "environment"), message, "set serve.runtime: tensorrt_llm, or remove them")
+
+
 def _orchestrator_nodes(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
     if recipe.builds_engine and recipe.serve.launch_mode == "orchestrator" and recipe.layout.nodes > 1:
@@ -118,6 +125,13 @@ def _max_running(subject: Subject) -> Iterator[Problem]:
 
 
 RULES = (
+    Rule(
+        id="serve-environment-unused",
+        severity="warning",
+        summary="variables that nothing reads",
+        find=_environment_unused,
+        why="They change nothing, and whoever reads the recipe believes that they do.",
+    ),
     Rule(
         id="serve-no-triton-image",
         severity="error",

@@ -76,17 +76,26 @@ def _models(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
     return (model, (("speculative", "draft"), draft)) if draft is not None else (model,)
 
 
-def _datasets(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
+def _datasets(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
     recipe = subject.recipe
-    return (
-        (("quantize", "calibration", "dataset"), recipe.quantize.calibration.dataset),
-        (("gate", "evaluation", "dataset"), recipe.gate.evaluation.dataset),
-    )
+    yield ("quantize", "calibration", "dataset"), recipe.quantize.calibration.dataset
+    if recipe.quantize.training is not None:
+        yield ("quantize", "training", "dataset"), recipe.quantize.training.dataset
+    yield ("gate", "evaluation", "dataset"), recipe.gate.evaluation.dataset
+
+
+def _prompts(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
+    """Texts of drafts; speculative-text knows their forms."""
+    section = subject.recipe.speculative
+    if section is not None and section.train is not None:
+        yield ("speculative", "train", "data"), section.train.data
+    if section is not None and section.measure is not None:
+        yield ("speculative", "measure", "prompts"), section.measure.prompts
 
 
 def _file_missing(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
-    named = [*_models(subject), *_datasets(subject)]
+    named = [*_models(subject), *_datasets(subject), *_prompts(subject)]
     if recipe.quantize.recipe:
         named.append((("quantize", "recipe"), recipe.quantize.recipe))
     for path, uri in named:

@@ -1,7 +1,7 @@
 """Rules on the settings of speculative decoding, in the section `speculative` and in the arguments.
 
 Rules on draft and target model stand in `draft_models`, those on lengths by batch size in `draft_schedule`,
-those on heads inside an engine in `draft_heads`.
+those on heads inside an engine in `draft_heads`, those on training and measuring a draft in `draft_making`.
 """
 
 from __future__ import annotations
@@ -122,8 +122,11 @@ def _relaxed(subject: Subject) -> Iterator[Problem]:
 
 
 def _has_limit(gate: Gate) -> bool:
-    limits = (gate.max_perplexity_increase, gate.max_weight_error, gate.max_bits_per_weight)
-    return any(limit is not None for limit in limits)
+    limits = (
+        gate.max_perplexity_increase, gate.max_kl_divergence, gate.min_top1_agreement, gate.max_weight_error,
+        gate.max_bits_per_weight,
+    )  # fmt: skip
+    return bool(gate.tasks) or any(limit is not None for limit in limits)
 
 
 def _ngram_size(subject: Subject) -> Iterator[Problem]:

@@ -110,6 +110,12 @@ def _texts(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
     if recipe.speculative is not None and recipe.speculative.draft is not None:
         yield ("speculative", "draft"), recipe.speculative.draft
     yield ("quantize", "calibration", "dataset"), recipe.quantize.calibration.dataset
+    if recipe.quantize.training is not None:
+        yield ("quantize", "training", "dataset"), recipe.quantize.training.dataset
+    if recipe.speculative is not None and recipe.speculative.train is not None:
+        yield ("speculative", "train", "data"), recipe.speculative.train.data
+    if recipe.speculative is not None and recipe.speculative.measure is not None:
+        yield ("speculative", "measure", "prompts"), recipe.speculative.measure.prompts
     yield ("gate", "evaluation", "dataset"), recipe.gate.evaluation.dataset
     yield from _inside(("engine", "llm_args"), recipe.engine.llm_args)
     yield from _inside(("engine", "build_flags"), recipe.engine.build_flags)

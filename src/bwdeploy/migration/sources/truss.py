@@ -118,7 +118,7 @@ def truss_deployment(file: Path, config: Mapping[str, Any]) -> EngineDeployment:
 
 def _environment(config: Mapping[str, Any]) -> Iterator[Note]:
     for name, value in mapping_at(config, "environment_variables").items():
-        message = "a recipe sets no variables of the server's environment"
+        message = "not carried over; a recipe takes TensorRT-LLM's own variables in engine.environment"
         yield Note("lost", name, str(value), message, f"export {name}={value} where the server starts")
 
 

@@ -17,6 +17,7 @@ from bwdeploy.tools.executors.local import LocalLauncher
 from bwdeploy.tools.executors.programs import launch_of, program_path, run_program
 from bwdeploy.tools.executors.slurm import SlurmLauncher
 from bwdeploy.tools.executors.worker_jobs import WorkerFiles, WorkerPlace, run_worker
+from bwdeploy.tools.lm_eval import LM_EVAL, require_lm_eval
 from bwdeploy.tools.nvcc import NVCC, find_nvcc
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from bwdeploy.tools.executors.settings import ExecutorSettings
 
 _PYTHON_IN_IMAGES = "python3"
+_OF_WORKERS: Mapping[str, Callable[[], object]] = {NVCC: find_nvcc, LM_EVAL: require_lm_eval}
+"""What a worker job itself uses, with how it is looked for on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +65,11 @@ class JobExecutor:
     def require(self, need: ProgramNeed) -> None:
         """Tell at once what `run_tool` would refuse; see `Executor.require`.
 
-        nvcc is started by a worker job: on this machine it is looked for now, elsewhere by the job.
+        What a worker job uses is looked for now when the job will run on this machine, else by the job.
         """
-        if need.program == NVCC:
+        if need.program in _OF_WORKERS:
             if isinstance(self.workers.launcher, LocalLauncher):
-                find_nvcc()
+                _OF_WORKERS[need.program]()
             return
         self.programs.require(need.model_copy(update={"program": program_path(need, self.tools)}))
 

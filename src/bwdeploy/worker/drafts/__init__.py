@@ -1,0 +1,1 @@
+"""Drafts of speculative decoding: trained, audited and measured with the real models."""

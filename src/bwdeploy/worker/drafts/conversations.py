@@ -1,0 +1,162 @@
+"""What a draft is trained on, before it becomes tokens: conversations from a file, or the built-in prompts.
+
+A tenth of them (64 at most) is held out for validation: whole groups, so that the same request never stands
+on both sides. Which ones depends on their text alone; the seed decides about the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bwdeploy.recipe.uris import FILE_SCHEME
+from bwdeploy.worker.drafts.chat_prompts import chat_prompts
+from bwdeploy.worker.failures import recipe_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bwdeploy.errors import RecipeError
+    from bwdeploy.recipe.schema import DraftTraining
+
+BUILTIN = "builtin://chat-prompts"
+SECTION = "speculative.train"
+_PATH = f"{SECTION}.data"
+_ROLES = ("system", "user", "assistant")
+_FORMAT = (
+    'Each line is {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}, …]}, '
+    "the roles being system, user and assistant."
+)
+_HELD_OUT_SHARE = 10
+_MOST_HELD_OUT = 64
+
+
+class Turn(NamedTuple):
+    """One message of a chat."""
+
+    role: str
+    content: str
+
+
+class Conversation(NamedTuple):
+    """Turns of a chat; `place` says where they come from, for error messages."""
+
+    turns: tuple[Turn, ...]
+    group: str
+    place: str
+
+
+class Conversations(NamedTuple):
+    """What was chosen."""
+
+    training: list[Conversation]
+    held_out: list[Conversation]
+
+
+def read_conversations(training: DraftTraining) -> Conversations:
+    """Choose `training.prompts` conversations, the held-out ones among them.
+
+    Raises:
+        RecipeError: no such data, a line of the wrong form, or too few different prompts.
+    """
+    every = list({one.turns: one for one in _source(training)}.values())
+    if len(every) < training.prompts or training.prompts < 2:  # noqa: PLR2004 - one on each side
+        raise _too_few(training, len(every))
+    random.Random(training.seed).shuffle(every)  # noqa: S311 - reproducible choice, no secret
+    groups = sorted({one.group for one in every}, key=_digest)
+    held_groups = set(groups[: -(-len(groups) // _HELD_OUT_SHARE)])
+    held_out = [one for one in every if one.group in held_groups]
+    wanted = min(_MOST_HELD_OUT, max(1, training.prompts // _HELD_OUT_SHARE), len(held_out))
+    rest = [one for one in every if one.group not in held_groups]
+    return Conversations(training=rest[: training.prompts - wanted], held_out=held_out[:wanted])
+
+
+def _digest(group: str) -> bytes:
+    return hashlib.sha256(group.encode("utf-8", errors="replace")).digest()
+
+
+def _source(training: DraftTraining) -> Iterator[Conversation]:
+    given = training.answers == "given"
+    if training.data == BUILTIN:
+        if given:
+            raise recipe_error(
+                f"{SECTION}.answers",
+                f"{BUILTIN} are prompts without answers",
+                hint="Use answers: target, or name a file with conversations.",
+            )
+        return _builtin()
+    if training.data.startswith(FILE_SCHEME):
+        return _file(Path(training.data.removeprefix(FILE_SCHEME)), given=given)
+    raise recipe_error(
+        _PATH, f"{training.data!r} is no data to train a draft on", hint=f"Use {BUILTIN} or file://X.jsonl."
+    )
+
+
+def _builtin() -> Iterator[Conversation]:
+    for prompt in chat_prompts():
+        yield Conversation((Turn("user", prompt.text),), prompt.subject, BUILTIN)
+
+
+def _file(path: Path, *, given: bool) -> Iterator[Conversation]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _line(line, f"{path}:{number}", given=given)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise recipe_error(_PATH, f"{path} cannot be read: {reason}", hint=_FORMAT) from error
+
+
+def _line(line: str, place: str, *, given: bool) -> Conversation:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise _wrong(place, f"this line is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise _wrong(place, f"this line is no object but {row!r:.60}")
+    if isinstance(row.get("prompt"), str) and row["prompt"].strip():
+        turns = [Turn("user", row["prompt"])]
+    elif "messages" in row:
+        turns = _turns(row["messages"], place)
+    else:
+        found = ", ".join(map(str, row)) or "nothing"
+        raise _wrong(place, f"this line has neither a prompt nor messages, but {found}")
+    kept = _until_last(turns, "assistant" if given else "user")
+    group = next((turn.content for turn in kept if turn.role == "user"), None)
+    if group is None:
+        needed = "a user turn with the assistant's answer, for answers: given" if given else "a user turn"
+        raise _wrong(place, f"this line needs {needed}")
+    return Conversation(kept, group, place)
+
+
+def _turns(found: Any, place: str) -> list[Turn]:  # noqa: ANN401 - any JSON value
+    if not isinstance(found, list) or not found:
+        raise _wrong(place, f"messages is no list of turns but {found!r:.60}")
+    for number, turn in enumerate(found):
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            raise _wrong(place, f"messages[{number}] has no text under content")
+        if turn.get("role") not in _ROLES:
+            raise _wrong(place, f"messages[{number}] has the role {turn.get('role')!r}")
+    return [Turn(turn["role"], turn["content"]) for turn in found]
+
+
+def _until_last(turns: list[Turn], role: str) -> tuple[Turn, ...]:
+    """The turns up to the last one of `role`; none without one."""
+    last = max((index for index, turn in enumerate(turns) if turn.role == role), default=-1)
+    return tuple(turns[: last + 1])
+
+
+def _wrong(place: str, message: str) -> RecipeError:
+    return recipe_error(_PATH, f"{place}: {message}", hint=_FORMAT)
+
+
+def _too_few(training: DraftTraining, found: int) -> RecipeError:
+    return recipe_error(
+        f"{SECTION}.prompts",
+        f"{training.prompts} different prompts are wanted (2 at least), but {training.data} has {found}",
+        hint=f"Set prompts to {found}, or give more." if found > 1 else "Give more prompts.",
+    )
