@@ -13,9 +13,9 @@ PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "bwdeploy"
 
 ROOMS = (
-    "errors", "places", "recipe", "facts", "model", "planner", "engines", "kernels", "checks", "pipeline",
-    "tools", "worker", "serving", "stages", "build", "migration", "estimate", "difference", "report",
-    "doctor", "cli", "__main__",
+    "errors", "places", "recipe", "facts", "model", "planner", "accuracy", "engines", "kernels", "checks",
+    "pipeline", "tools", "worker", "serving", "stages", "build", "migration", "estimate", "difference",
+    "report", "doctor", "cli", "__main__",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "modelopt", "accelerate", "datasets", "gguf", "numpy", "tensorrt_llm"}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -67,6 +67,7 @@ def test_output_is_a_whole_model_repository(built: Place) -> None:
         "hf_quant_config.json",
     } <= checkpoint
     assert (built.root / "out/report/audit.json").is_file()
+    assert "<svg" in (built.root / "out/report/index.html").read_text(encoding="utf-8")
 
 
 def test_output_verifies_and_damage_is_found_and_repaired(built: Place) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bwdeploy.checks.themes.buildable import not_built_yet
-from bwdeploy.errors import HostError
 from bwdeploy.model.describe import describe_model, describe_source
 from bwdeploy.pipeline.host import probe_host
 from bwdeploy.pipeline.output import publish_output
@@ -26,13 +24,17 @@ from bwdeploy.stages import STAGES, placed_in_output
 from bwdeploy.stages.checkpoint import checkpoint_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bwdeploy.model.describe import DescribedModel
     from bwdeploy.pipeline.jobs import Device, Executor
+    from bwdeploy.pipeline.output import Reporter
     from bwdeploy.pipeline.plan import Plan
     from bwdeploy.pipeline.run import StageResult, Watcher
     from bwdeploy.planner.memory import MemoryPlan
     from bwdeploy.planner.memory.quantization import QuantizationPlan
     from bwdeploy.recipe.load import LoadedRecipe
+    from bwdeploy.recipe.schema import Gate, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class BuildResult:
     out: Path | None
     """None when the build was asked to stop before the repository."""
     stages: tuple[StageResult, ...]
+    gate: Gate
+    """The limits that the checkpoint keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +82,15 @@ def build_recipe(
     executor: Executor,
     watcher: Watcher,
     until: str | None = None,
+    reporter: Reporter | None = None,
 ) -> BuildResult:
     """Build one recipe into `out`, or only into the store when `until` names an earlier stage.
 
+    `reporter` writes pages about the build into `out`.
+
     Raises:
-        HostError: the recipe asks for something that this version plans but does not build.
         ToolError, HostError, StoreError, GateError, InterruptedBuild: see `run_plan` and `publish_output`.
     """
-    refused = [name for _, name in not_built_yet(loaded.recipe)]
-    if refused:
-        raise HostError(
-            f"{loaded.recipe.name}: this version does not build {' and '.join(refused)}",
-            hint="`bwdeploy check`, `plan` and `estimate` work on it; choose something else to build it",
-        )
     with storage_errors(store.root):
         plan = plan_recipe(loaded, store=store, device=executor.device)
         results = run_plan(plan, store=store, executor=executor, watcher=watcher, until=until)
@@ -103,25 +103,33 @@ def build_recipe(
             host=probe_host(device=executor.device),
             results=results,
             placed=placed_in_output(loaded.recipe),
+            reporter=reporter,
         )
-    return BuildResult(name=plan.recipe.name, out=out if complete else None, stages=results)
+    return BuildResult(
+        name=plan.recipe.name, out=out if complete else None, stages=results, gate=plan.recipe.gate
+    )
 
 
 def planned_needs(plan: Plan) -> Needs:
-    """What a planned deployment is made of and needs.
+    """What a planned deployment is made of and needs, see `needs_of`."""
+    finished = {planned.name: planned.artifact for planned in plan.stages}
+    made = {name: artifact.directory for name, artifact in finished.items() if artifact is not None}
+    return needs_of(plan.recipe, made)
+
+
+def needs_of(recipe: Recipe, made: Mapping[str, Path]) -> Needs:
+    """What a deployment is made of and needs; `made` are the directories of finished stages.
 
     The model is known as its source says, else as stage `source` has made it. A checkpoint that is in the
     store already is counted by its own headers.
     """
-    finished = {planned.name: planned.artifact for planned in plan.stages}
-    made = finished.get("source")
-    unified = checkpoint_layout(plan.recipe) == "unified"
-    checkpoint = finished.get("quantize") if unified else None  # files of ranks hold parts of tensors
-    model = describe_model(plan.recipe)
-    if model.shape is None and made:
-        model = describe_source(f"file://{made.directory}")
+    unified = checkpoint_layout(recipe) == "unified"
+    checkpoint = made.get("quantize") if unified else None  # files of ranks hold parts of tensors
+    model = describe_model(recipe)
+    if model.shape is None and "source" in made:
+        model = describe_source(f"file://{made['source']}")
     return Needs(
         model=model,
-        memory=plan_memory(plan.recipe, model, checkpoint=checkpoint.directory if checkpoint else None),
-        quantization=plan_quantization(plan.recipe, model),
+        memory=plan_memory(recipe, model, checkpoint=checkpoint),
+        quantization=plan_quantization(recipe, model),
     )

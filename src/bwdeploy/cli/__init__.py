@@ -28,6 +28,8 @@ VERBS = {
     "diff": "comparing",
     "migrate": "migrating",
     "build": "making",
+    "draft": "draft",
+    "report": "reporting",
     "serve": "serving",
     "smoke": "serving",
     "bench": "serving",

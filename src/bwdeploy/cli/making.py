@@ -9,6 +9,7 @@ import typer
 
 from bwdeploy.cli.arguments import AsJson, ExecutorFile, ExecutorName, Overrides, RecipePath
 from bwdeploy.cli.output import print_json, tell
+from bwdeploy.cli.reporting import tell_of_reports, tells_of_refused
 from bwdeploy.errors import argument_error
 
 
@@ -35,6 +36,7 @@ def build(
     from bwdeploy.checks.recipes import all_findings, check_recipes
     from bwdeploy.report.build_progress import build_display
     from bwdeploy.report.builds import build_json, build_text
+    from bwdeploy.report.html.reporter import HtmlReporter
     from bwdeploy.tools.executors import open_executor
 
     _require_stage(until)
@@ -42,7 +44,7 @@ def build(
     checked = check_recipes(recipe, overrides=overrides or ())
     tell(all_findings(checked))
     results = []
-    with build_display() as display:
+    with build_display() as display, tells_of_refused(recipe):
         for one in checked:
             target = _output_directory(out, one.loaded.recipe.name, several=len(checked) > 1)
             results.append(
@@ -53,6 +55,7 @@ def build(
                     executor=chosen,
                     watcher=display,
                     until=until,
+                    reporter=HtmlReporter(),
                 )
             )
     if as_json:
@@ -60,6 +63,7 @@ def build(
         print_json(shown[0] if len(shown) == 1 else {"ok": True, "builds": shown})
     else:
         typer.echo("\n".join(build_text(result) for result in results))
+    tell_of_reports(result.out for result in results if result.out is not None)
 
 
 def _output_directory(out: Path | None, name: str, *, several: bool) -> Path:

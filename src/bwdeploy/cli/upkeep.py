@@ -23,7 +23,7 @@ _MEGABYTE = 1_000_000
 
 def verify(out: OutPath, *, as_json: AsJson = False) -> None:
     """Read every file of an output and compare it with the manifest; exit 6 when one differs."""
-    from bwdeploy.pipeline.output import damaged_files, read_manifest
+    from bwdeploy.pipeline.output import damaged_files, read_manifest, recorded_files
 
     manifest = read_manifest(out)
     problems = damaged_files(out)
@@ -34,7 +34,7 @@ def verify(out: OutPath, *, as_json: AsJson = False) -> None:
         raise GateError(
             f"{out} is damaged: {'; '.join(problems)}", hint="Build the recipe again: it is repaired"
         )
-    typer.echo(f"{out}: {len(manifest['files'])} files are as they were built")
+    typer.echo(f"{out}: {len(recorded_files(manifest))} files are as they were built")
 
 
 def doctor(*, as_json: AsJson = False) -> None:

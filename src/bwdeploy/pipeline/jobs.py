@@ -110,6 +110,8 @@ class Download(JobRequest[DownloadResult]):
     revision: str
     trust_remote_code: bool
     out: Path
+    place: str = "model.source"
+    """The field of the recipe that names it, for messages."""
 
     @property
     def needs_network(self) -> bool:
@@ -228,6 +230,8 @@ class AuditReport(JobData):
     compared_tensors: int
     worst_tensors: tuple[TensorError, ...]
     """The ten worst, worst first."""
+    tensor_errors: tuple[TensorError, ...] = ()
+    """Of every tensor that was compared, in the checkpoint's order; empty in reports of older versions."""
     source_perplexity: float | None
     quantized_perplexity: float | None
     evaluated_tokens: int
@@ -248,7 +252,8 @@ class Audit(JobRequest[AuditReport]):
     format: str | None
     """The recipe's promise; None when a ModelOpt recipe or the source decides."""
     kv_cache: str
-    evaluation: Evaluation
+    evaluation: Evaluation | None
+    """None: the model is not run here; `CompareAccuracy` runs it."""
     device: Device
     trust_remote_code: bool
     layout: CheckpointLayout = "unified"

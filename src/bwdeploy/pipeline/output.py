@@ -1,7 +1,8 @@
 """The output directory: the model repository linked out of the store, reports, and `bwdeploy.json`.
 
 It is filled beside its place and renamed into it, so a reader sees the old build or the new one. A directory
-that was not written by bwdeploy is never replaced.
+that was not written by bwdeploy is never replaced. Pages about the build are of no stage: they are written
+last, and `bwdeploy.json` has their digests and who made them apart from the stages' files.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
@@ -31,6 +33,20 @@ if TYPE_CHECKING:
 
 MANIFEST = "bwdeploy.json"
 MANIFEST_SCHEMA = 1
+_PAGES = "pages"
+
+
+class Reporter(Protocol):
+    """Writes pages about a finished build."""
+
+    @property
+    def made_with(self) -> str:
+        """What pages depend on besides the build; while it is the same, they are not made again."""
+        ...
+
+    def pages(self, manifest: Mapping[str, Any], made: Mapping[str, Path]) -> Mapping[str, str]:
+        """Path inside the output → text; `made` are the directories of the stages' artifacts."""
+        ...
 
 
 def publish_output(
@@ -41,6 +57,7 @@ def publish_output(
     host: Host,
     results: Sequence[StageResult],
     placed: Mapping[str, str],
+    reporter: Reporter | None = None,
 ) -> None:
     """Write the output directory, or leave it as it is when it already holds this very build.
 
@@ -51,17 +68,18 @@ def publish_output(
         host: The machine that built it.
         results: All stages of the build.
         placed: Stage name → directory inside `out` (`.` for its top) where its files go.
+        reporter: Writes pages about the build; None: there are none.
 
     Raises:
         StoreError: the directory holds something else, or cannot be written.
     """
-    manifest = _manifest(recipe, recipe_text, host, results, placed)
+    manifest = manifest_of(recipe, recipe_text, host, results, placed)
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(out.parent / f".{out.name}.lock"):
-            if not _holds(out, manifest, results, placed):
+            if not _holds(out, manifest, results, placed, reporter):
                 _refuse_foreign(out)
-                _replace(out, manifest, results, placed)
+                _replace(out, manifest, results, placed, reporter)
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
@@ -91,7 +109,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
 def damaged_files(out: Path) -> list[str]:
     """Every file of the output that is missing or whose content is not what was built; reads all of it."""
     problems = []
-    for file in read_manifest(out)["files"]:
+    for file in recorded_files(read_manifest(out)):
         path = out / file["path"]
         if not path.is_file():
             problems.append(f"{file['path']} is missing")
@@ -100,9 +118,15 @@ def damaged_files(out: Path) -> list[str]:
     return problems
 
 
-def _manifest(
+def recorded_files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every file of an output but the manifest itself: path, size_bytes and sha256."""
+    return [*manifest["files"], *manifest.get(_PAGES, {}).get("files", ())]
+
+
+def manifest_of(
     recipe: Recipe, recipe_text: str, host: Host, results: Sequence[StageResult], placed: Mapping[str, str]
 ) -> dict[str, Any]:
+    """What `bwdeploy.json` says of a build, without its pages; arguments as of `publish_output`."""
     return {
         "schema": MANIFEST_SCHEMA,
         "bwdeploy": __version__,
@@ -136,18 +160,36 @@ def _shown(file: StoredFile) -> dict[str, Any]:
 
 
 def _holds(
-    out: Path, manifest: dict[str, Any], results: Sequence[StageResult], placed: Mapping[str, str]
+    out: Path,
+    manifest: dict[str, Any],
+    results: Sequence[StageResult],
+    placed: Mapping[str, str],
+    reporter: Reporter | None,
 ) -> bool:
-    """Whether `out` is this build already: the same manifest and the very files of the store."""
+    """Whether `out` is this build already: the same manifest, the very files of the store, the pages."""
     try:
-        same = json.loads((out / MANIFEST).read_text()) == manifest
-    except (OSError, ValueError):
+        found = json.loads((out / MANIFEST).read_text())
+        pages = found.pop(_PAGES, None)
+    except (OSError, ValueError, AttributeError):
         return False
-    return same and all(
-        as_published(out / placed[result.name], file)
-        for result in results
-        if result.name in placed
-        for file in result.artifact.files
+    return (
+        found == manifest
+        and all(
+            as_published(out / placed[result.name], file)
+            for result in results
+            if result.name in placed
+            for file in result.artifact.files
+        )
+        and _holds_pages(out, pages, reporter)
+    )
+
+
+def _holds_pages(out: Path, pages: dict[str, Any] | None, reporter: Reporter | None) -> bool:
+    if reporter is None or pages is None:
+        return reporter is None and pages is None
+    return pages["made_with"] == reporter.made_with and all(
+        (out / page["path"]).is_file() and sha256_of(out / page["path"]) == page["sha256"]
+        for page in pages["files"]
     )
 
 
@@ -161,7 +203,11 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _replace(
-    out: Path, manifest: dict[str, Any], results: Sequence[StageResult], placed: Mapping[str, str]
+    out: Path,
+    manifest: dict[str, Any],
+    results: Sequence[StageResult],
+    placed: Mapping[str, str],
+    reporter: Reporter | None,
 ) -> None:
     prefix = f".{out.name}.new-"
     for leftover in out.parent.glob(f"{prefix}*"):  # of a build that was killed: the lock is ours now
@@ -173,9 +219,30 @@ def _replace(
         for result in results:
             if result.name in placed:
                 link_tree(result.artifact.directory, fresh / placed[result.name])
+        if reporter is not None:
+            made = {result.name: result.artifact.directory for result in results}
+            pages = _write_pages(fresh, reporter.pages(manifest, made))
+            manifest = manifest | {_PAGES: {"made_with": reporter.made_with, "files": pages}}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
         if out.exists():
             out.rename(old)
         fresh.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_pages(top: Path, pages: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the manifest says of them."""
+    written = []
+    for path, text in pages.items():
+        content = text.encode()
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(content)
+        written.append(
+            {
+                "path": path,
+                "size_bytes": len(content),
+                "sha256": sha256(content).hexdigest(),
+            }
+        )
+    return written

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bwdeploy.stages.gate import GateStage, read_report
+from bwdeploy.stages.gate import GateStage, read_accuracy, read_report
+from bwdeploy.stages.gate_verdicts import verdict_line, verdicts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from bwdeploy.build import BuildResult
     from bwdeploy.pipeline.jobs import AuditReport
+    from bwdeploy.pipeline.training_jobs import AccuracyReport
+    from bwdeploy.recipe.schema import Gate
 
 
 def build_json(result: BuildResult) -> dict[str, Any]:
@@ -26,20 +32,44 @@ def build_json(result: BuildResult) -> dict[str, Any]:
             }
             for stage in result.stages
         ],
+        "gate": [one for directory in _gates(result) for one in verdicts_json(directory, result.gate)],
     }
 
 
 def build_text(result: BuildResult) -> str:
     """What a person wants to know after a build."""
-    lines = [
-        line
-        for stage in result.stages
-        if stage.name == GateStage.name
-        for line in audit_lines(read_report(stage.artifact.directory))
-    ]
+    lines = [line for directory in _gates(result) for line in gate_lines(directory, result.gate)]
     if result.out is None:
         return "\n".join([*lines, f"{result.name}: stopped after stage {result.stages[-1].name}"])
     return "\n".join([*lines, f"{result.name}: {result.out}", f"next: bwdeploy serve {result.out}"])
+
+
+def verdicts_json(gate_artifact: Path, gate: Gate) -> list[dict[str, Any]]:
+    """Every verdict as data; `value`, `low`, `high` and `limit` are in `unit`."""
+    accuracy = read_accuracy(gate_artifact)
+    return [
+        {"figure": figure.name, "limit_of": figure.key, "unit": figure.unit} | figure.judgement._asdict()
+        for figure in (verdicts_of(accuracy, gate) if accuracy is not None else ())
+    ]
+
+
+def gate_lines(gate_artifact: Path, gate: Gate) -> list[str]:
+    """What the gate measured, in a few lines: the audit, the comparison, each verdict."""
+    accuracy = read_accuracy(gate_artifact)
+    lines = audit_lines(read_report(gate_artifact))
+    return lines if accuracy is None else [*lines, *comparison_lines(accuracy, gate)]
+
+
+def comparison_lines(accuracy: AccuracyReport, gate: Gate) -> Iterator[str]:
+    """The figures of the text in a line, and a line for every verdict."""
+    text = accuracy.text
+    if text is not None:
+        divergence, agreement = _mean(text.kl_divergence), _mean(text.top1_agreement)
+        yield (
+            f"compared: KL divergence {divergence:.4g} nats per token, top-1 agreement {agreement:.1%}"
+            f" on {len(text.kl_divergence):,} sequences of held-out text"
+        )
+    yield from (f"gate {verdict_line(figure)}" for figure in verdicts_of(accuracy, gate))
 
 
 def audit_lines(report: AuditReport) -> list[str]:
@@ -63,3 +93,12 @@ def _audit_summary(report: AuditReport) -> str:
             f"perplexity {report.source_perplexity:.2f} → {report.quantized_perplexity:.2f} (×{ratio:.2f})"
         )
     return "audit: " + ", ".join(parts)
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    return sum(values) / len(values)
+
+
+def _gates(result: BuildResult) -> Iterator[Path]:
+    """The artifact of the gate, where the build came so far."""
+    yield from (stage.artifact.directory for stage in result.stages if stage.name == GateStage.name)

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bwdeploy.kernels.goals import COPY, verdicts
+from bwdeploy.report.tables import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ def bench_text(result: KernelBenchResult) -> str:
         figures = [figure for figure in result.figures if figure.op == op]
         for variant in variants_of(figures):
             chosen = [figure for figure in figures if figure.variant == variant]
-            lines += ["", f"{op}, {variant} (µs a launch)", *_aligned(figure_table(chosen))]
+            lines += ["", f"{op}, {variant} (µs a launch)", *aligned(*figure_table(chosen))]
             lines += [f"  {line}" for line in count_lines(chosen)]
     lines += [""] if result.left_out else []
     lines += [f"left out: {name}: {reason}" for name, reason in result.left_out.items()]
@@ -120,12 +121,3 @@ def _amount(verdict: Verdict) -> str:
 
 def _place(figure: Figure) -> str:
     return f"{figure.rows} x {figure.width}"
-
-
-def _aligned(table: Table) -> list[str]:
-    headings, rows = table
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
-    return [
-        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (headings, *rows)
-    ]

@@ -53,7 +53,7 @@ def write_plot(estimate: Estimate, file: Path) -> None:
         StoreError: the file cannot be written.
     """
     check_plot_file(file)
-    figure = _matplotlib()(figsize=_SIZE_INCHES, layout="constrained")
+    figure = new_figure(_SIZE_INCHES)
     axes = figure.subplots()
     _draw_band(axes, estimate)
     _draw_points(axes, estimate)
@@ -68,6 +68,24 @@ def write_plot(estimate: Estimate, file: Path) -> None:
     axes.grid(visible=True, alpha=0.3)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower left", fontsize=8, ncols=1)
+    save_figure(figure, file)
+
+
+def new_figure(size_inches: tuple[float, float]) -> Any:  # noqa: ANN401 - matplotlib
+    """An empty figure.
+
+    Raises:
+        HostError: matplotlib is not installed.
+    """
+    return _matplotlib()(figsize=size_inches, layout="constrained")
+
+
+def save_figure(figure: Any, file: Path) -> None:  # noqa: ANN401 - matplotlib
+    """Write a figure, as its suffix says.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
     try:
         figure.savefig(file, metadata={"Date": None} if file.suffix.lower() == ".svg" else {})
     except OSError as error:

@@ -1,0 +1,1 @@
+"""Pictures of the report, each a function that draws plain numbers into a matplotlib figure."""
