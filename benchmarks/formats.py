@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "source")
         source.mkdir()
-        gguf = arguments.gguf or local_path("package", SOURCE)
+        gguf = arguments.gguf or local_path("package", SOURCE, place="model.source")
         _run(ConvertGguf(gguf=gguf, out=source), directory)
         for word in formats:
             format_word, _, kv_cache = word.partition("+")
