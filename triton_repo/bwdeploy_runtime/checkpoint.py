@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from bwdeploy_runtime.experts import name_in_model, separate_experts
 from bwdeploy_runtime.formats import Activation, fake_quantize_activation
 from bwdeploy_runtime.quantization import (
     CheckpointError,
@@ -90,6 +91,7 @@ def load_model(
     with torch.device(device):
         model = build_model(directory, dtype=dtype, trust_remote_code=trust_remote_code)
     with TensorReader(directory) as reader, torch.no_grad():
+        separate_experts(model, {name_in_model(name) for name in reader.names()})
         quantized = _fill(model, reader)
         emulated = _attach_inputs(model, reader, quantization, quantized, emulate=emulate_activations)
     info = CheckpointInfo(
@@ -124,21 +126,22 @@ def _fill(model: nn.Module, reader: TensorReader) -> list[str]:
     for name in reader.names():
         if is_scale(name) or is_prediction_layer(name, config):
             continue
-        if name not in slots:
+        slot = slots.get(name_in_model(name))
+        if slot is None:
             raise CheckpointError(
                 f"{reader.directory} holds {name}, which the model of its config.json has not"
             )
         layout = layout_of(reader, name)
         value = read_weight(reader, name, layout)
-        if value.shape != slots[name].shape:
+        if value.shape != slot.shape:
             raise CheckpointError(
-                f"{name} has shape {tuple(value.shape)}, but config.json asks for {tuple(slots[name].shape)}"
+                f"{name} has shape {tuple(value.shape)}, but config.json asks for {tuple(slot.shape)}"
             )
-        slots[name].copy_(value)
-        filled.add(slots[name].data_ptr())
+        slot.copy_(value)
+        filled.add(slot.data_ptr())
         if layout != "plain":
             quantized.append(name)
-    missing = [name for name, slot in slots.items() if slot.numel() and slot.data_ptr() not in filled]
+    missing = [name for name, one in slots.items() if one.numel() and one.data_ptr() not in filled]
     if missing:
         raise CheckpointError(f"{reader.directory} lacks {missing[0]} and {len(missing) - 1} other tensors")
     return quantized
@@ -168,7 +171,7 @@ def _attach_inputs(
     emulated = 0
     for weight_name in quantized:
         name = module_of(weight_name)
-        module = model.get_submodule(name)
+        module = model.get_submodule(module_of(name_in_model(weight_name)))
         kind: Activation = quantization.activation_of(name) if emulate else "none"
         smoothing = reader.optional(f"{name}.pre_quant_scale")
         if kind == "none" and smoothing is None:

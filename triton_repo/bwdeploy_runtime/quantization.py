@@ -58,13 +58,21 @@ class QuantizationConfig:
     layers: dict[str, str]
     """Module name → quant_algo, in a mixed-precision checkpoint."""
 
+    def algorithm_of(self, module: str) -> str | None:
+        """The algorithm that `module` is labelled with; routed experts have that of their block."""
+        if not self.layers:
+            return self.quant_algo
+        while module and module not in self.layers:
+            module = module_of(module)
+        return self.layers.get(module)
+
     def activation_of(self, module: str) -> formats.Activation:
         """How the input of `module` is rounded.
 
         Raises:
             CheckpointError: the checkpoint names an algorithm that is not known here.
         """
-        algo = self.layers.get(module, self.quant_algo) if self.layers else self.quant_algo
+        algo = self.algorithm_of(module) or self.quant_algo
         if algo is None:
             return "none"
         if algo.lower() not in _ACTIVATIONS:

@@ -133,7 +133,9 @@ class _Auditor:
             self.findings += audit_scales.check_scales(reader, self.census, self.quantization)
             algo = self.quantization.quant_algo
             self.findings += audit_tensors.check_size(self.census, reader, request.format, algo)
-            shape = audit_tensors.model_shape(request.checkpoint, trust_remote_code=request.trust_remote_code)
+            shape = audit_tensors.model_shape(
+                request.checkpoint, reader.names(), trust_remote_code=request.trust_remote_code
+            )
             self.findings += audit_files.check_exclusions(self.quantization, shape.modules)
             self.findings += audit_tensors.check_quantized_set(self.census, self.quantization, shape)
             self.findings += audit_labels.check_labels(reader, self.census, self.quantization)

@@ -44,7 +44,7 @@ def check_labels(
     wrong: dict[tuple[str, str], list[str]] = {}
     for name in census.quantized:
         module = module_of(name)
-        algorithm = _label(module, quantization)
+        algorithm = quantization.algorithm_of(module)
         layout = _LAYOUTS.get((algorithm or "").lower())
         if layout == "fp8_block" and max(reader.shape(name)) <= _FP8_BLOCK:
             layout = "fp8"  # a single block: its scale is a scalar
@@ -75,15 +75,6 @@ def check_second_config(
     ]
     what = "is quantized by one of hf_quant_config.json and config.json and excluded by the other"
     yield from listed("config-files-disagree", what, differing)
-
-
-def _label(module: str, quantization: QuantizationConfig) -> str | None:
-    """The algorithm of a layer; experts have that of their block."""
-    if not quantization.layers:
-        return quantization.quant_algo
-    while module and module not in quantization.layers:
-        module = module.rpartition(".")[0]
-    return quantization.layers.get(module)
 
 
 def _check_listing(census: TensorCensus, quantization: QuantizationConfig) -> Iterator[AuditFinding]:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bwdeploy.worker.audit_files import finding
-from bwdeploy.worker.audit_tensors import listed
+from bwdeploy.worker.audit_tensors import listed, shortened
 from bwdeploy_runtime.quantization import CheckpointError, is_scale, module_of
 
 if TYPE_CHECKING:
@@ -29,17 +29,26 @@ def check_scales(
     reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
 ) -> Iterator[AuditFinding]:
     """Scales that are missing, zero, negative, not finite or suspiciously constant."""
-    for name in reader.names():
-        if is_scale(name):
-            yield from _check_values(name, reader.tensor(name))
+    values = (
+        entry
+        for name in reader.names()
+        if is_scale(name)
+        for entry in _check_values(name, reader.tensor(name))
+    )
+    yield from shortened([*values, *_check_input_scales(reader, census, quantization)])
+    yield from _check_kv_scales(reader, census, quantization)
+    yield from _check_fused_scales(reader, census)
+
+
+def _check_input_scales(
+    reader: TensorReader, census: TensorCensus, quantization: QuantizationConfig
+) -> Iterator[AuditFinding]:
     for name in census.quantized:
         module = module_of(name)
         if _needs_input_scale(quantization, module) and f"{module}.input_scale" not in reader:
             yield finding(
                 "input-scale-missing", f"{module} has no input_scale", tensor=f"{module}.input_scale"
             )
-    yield from _check_kv_scales(reader, census, quantization)
-    yield from _check_fused_scales(reader, census)
 
 
 def _check_values(name: str, scale: Tensor) -> Iterator[AuditFinding]:
@@ -74,7 +83,7 @@ def _needs_input_scale(quantization: QuantizationConfig, module: str) -> bool:
         kind = quantization.activation_of(module)
     except CheckpointError:
         return False  # reported by the comparison, which cannot read it either
-    algo = (quantization.layers.get(module) or quantization.quant_algo or "").upper()
+    algo = (quantization.algorithm_of(module) or quantization.quant_algo or "").upper()
     return kind == "nvfp4" or (kind == "fp8" and algo != "W4A8_MXFP4_FP8")
 
 

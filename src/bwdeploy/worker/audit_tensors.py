@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bwdeploy.facts.formats import format_table
 from bwdeploy.worker.audit_files import MIXED, finding
 from bwdeploy_runtime.checkpoint import build_model, is_prediction_layer
+from bwdeploy_runtime.experts import name_in_model
 from bwdeploy_runtime.quantization import (
     CheckpointError,
     QuantizationConfig,
@@ -25,7 +26,7 @@ from bwdeploy_runtime.quantization import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from bwdeploy.pipeline.jobs import AuditFinding
@@ -73,8 +74,8 @@ class TensorCensus:
         return [name for name, layout in self.layouts.items() if layout != "plain"]
 
 
-def model_shape(directory: Path, *, trust_remote_code: bool) -> ModelShape:
-    """Names and shapes of the model that `directory`/config.json describes.
+def model_shape(directory: Path, stored: Iterable[str], *, trust_remote_code: bool) -> ModelShape:
+    """Names and shapes of the model that `directory`/config.json describes, by the names that are `stored`.
 
     Raises:
         CheckpointError: transformers cannot build it.
@@ -84,9 +85,10 @@ def model_shape(directory: Path, *, trust_remote_code: bool) -> ModelShape:
         model = build_model(directory, dtype=torch.bfloat16, trust_remote_code=trust_remote_code)
     state = model.state_dict()
     own = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    renamed = {name_in_model(name): name for name in stored if name_in_model(name) != name}
     return ModelShape(
-        shapes={name: tuple(tensor.shape) for name, tensor in state.items()},
-        modules=frozenset(name for name, _ in model.named_modules()),
+        shapes={renamed.get(name, name): tuple(tensor.shape) for name, tensor in state.items()},
+        modules=frozenset(name for name, _ in model.named_modules()) | set(map(module_of, renamed.values())),
         linears=frozenset(
             name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
         ),
