@@ -8,6 +8,7 @@ DRAFT = "draft: 'hf://a/b@0123456789abcdef0123456789abcdef01234567'"
 R1 = "model.source=hf://deepseek-ai/DeepSeek-R1@0123456789abcdef0123456789abcdef01234567"
 V13 = "engine.tensorrt_llm='1.3.0rc20'"
 TRAINED = "speculative={method: eagle3, train: {}}"
+GIVEN = "data: 'file://calib.jsonl', answers: given"
 AUTO = "speculative={method: eagle3, train: {}, draft_len: auto}"
 ARGUMENT = "engine.llm_args.speculative_config"
 SCHEDULED = (
@@ -124,6 +125,27 @@ FIRES = (
         hint="Remove it for the whole vocabulary, or write 32000 or another part of it",
     ),
     Fires(
+        "speculative-training-settings",
+        ("speculative={method: eagle3, train: {batch_size: 30, gpus: 4}}",),
+        "speculative.train.batch_size",
+        "30 sequences cannot be shared evenly by 4 GPUs",
+        hint="Write a multiple of 4",
+    ),
+    Fires(
+        "speculative-training-settings",
+        ("speculative={method: eagle3, train: {temperature: 0, answers_per_prompt: 3}}",),
+        "speculative.train.answers_per_prompt",
+        "with temperature 0 all 3 answers to a prompt are the same",
+        hint="Write answers_per_prompt: 1, or a temperature above 0",
+    ),
+    Fires(
+        "speculative-training-settings",
+        ("speculative={method: eagle3, train: {prompts: 1}}",),
+        "speculative.train.prompts",
+        "a single prompt cannot be trained on and held out",
+        hint="Write 2 at least; thousands train a useful draft",
+    ),
+    Fires(
         "speculative-several-layers",
         ("speculative={method: eagle3, train: {layers: 2}}",),
         "speculative.train.layers",
@@ -211,6 +233,11 @@ SILENT = (
         "speculative-captured-layers", ("speculative={method: eagle3, train: {hidden_layers: [1, 7, 15]}}",)
     ),
     Silent("speculative-draft-vocabulary", ("speculative={method: eagle3, train: {draft_vocab: 128256}}",)),
+    Silent("speculative-training-settings", (TRAINED,)),
+    Silent(
+        "speculative-training-settings",
+        (f"speculative={{method: eagle3, train: {{{GIVEN}, temperature: 0}}}}",),
+    ),
     Silent("speculative-several-layers", (TRAINED,)),
     Silent(
         "speculative-text",

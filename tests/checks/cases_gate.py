@@ -60,12 +60,27 @@ FIRES = (
     ),
     Fires(
         "gate-nothing-to-compare",
-        (*PREQUANTIZED, "gate={max_kl_divergence: 0.1, max_weight_error: 0.2}"),
+        (*PREQUANTIZED, "gate.max_kl_divergence=0.1"),
         "gate.max_kl_divergence",
         "a prequantized source comes without the model that it was made from, so there is nothing to compare "
         "it with",
-        hint="Remove it",
+        hint="Name that model as gate.reference, or remove this limit",
         config=quantized(LLAMA, **FP8_BLOCK),
+    ),
+    Fires(
+        "gate-no-weight-error",
+        (*PREQUANTIZED, "gate={max_bits_per_weight: 9, max_weight_error: 0.2}"),
+        "gate.max_weight_error",
+        "weights of a prequantized source are held against no others, so this limit holds nothing",
+        hint="Remove it, and limit what gate.reference is compared on",
+        config=quantized(LLAMA, **FP8_BLOCK),
+    ),
+    Fires(
+        "gate-reference-unused",
+        (f"gate.reference=hf://a/b@{'a' * 40}",),
+        "gate.reference",
+        "the checkpoint of this recipe is compared with model.source",
+        hint="Remove it; it is for method prequantized",
     ),
     Fires(
         "gate-nothing-to-compare",
@@ -128,7 +143,18 @@ SILENT = (
     Silent("gate-task-unknown", ("gate.tasks=[{task: 'file://mine.yaml'}]",)),
     Silent(
         "gate-nothing-to-compare",
-        (*PREQUANTIZED, "gate={max_weight_error: 0.2, max_bits_per_weight: 9}"),
+        (*PREQUANTIZED, "gate.max_bits_per_weight=9"),
+        config=quantized(LLAMA, **FP8_BLOCK),
+    ),
+    Silent(
+        "gate-nothing-to-compare",
+        (*PREQUANTIZED, f"gate={{max_kl_divergence: 0.1, reference: 'hf://a/b@{'a' * 40}'}}"),
+        config=quantized(LLAMA, **FP8_BLOCK),
+    ),
+    Silent("gate-no-weight-error", ("gate.max_weight_error=0.2",)),
+    Silent(
+        "gate-reference-unused",
+        (*PREQUANTIZED, f"gate.reference=hf://a/b@{'a' * 40}"),
         config=quantized(LLAMA, **FP8_BLOCK),
     ),
     Silent("gate-nothing-to-compare", ("gate.max_kl_divergence=0.1",)),

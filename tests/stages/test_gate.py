@@ -22,8 +22,17 @@ from bwdeploy.pipeline.training_jobs import (
     TextComparison,
 )
 from bwdeploy.recipe.schema import Gate, GateTask, Recipe
-from bwdeploy.stages.gate import ACCURACY, REPORT, GateStage, broken_limits, read_accuracy, read_report
+from bwdeploy.stages.gate import (
+    ACCURACY,
+    REPORT,
+    GateStage,
+    broken_limits,
+    read_accuracy,
+    read_report,
+    with_perplexities,
+)
 from bwdeploy.stages.gate_verdicts import broken_verdicts, verdict_line, verdicts_of
+from bwdeploy.stages.source import ReferenceStage
 from bwdeploy.tools.executors import local_executor
 from tests.pipeline.toy import HOST
 
@@ -180,6 +189,34 @@ def test_too_few_samples_are_inconclusive_with_the_figure(tmp_path: Path) -> Non
     assert judged(tmp_path, comparison(samples=4), max_perplexity_increase=0.01) == ""
 
 
+def test_next_step_of_an_undecided_build_is_more_samples(tmp_path: Path) -> None:
+    def hint(**gate: Any) -> str:
+        (tmp_path / REPORT).write_text(report().model_dump_json())
+        (tmp_path / ACCURACY).write_text(comparison(spread=0.1).model_dump_json())
+        with pytest.raises(GateError) as error:
+            GateStage().judge(recipe(**gate), tmp_path)
+        return error.value.hint
+
+    undecided = {"max_perplexity_increase": 0.21, "inconclusive": "fail"}
+    assert "gate.evaluation.samples" in hint(**undecided)
+    assert "milder format" in hint(**undecided, max_kl_divergence=0.01)
+    assert "milder format" in hint(**undecided, max_weight_error=0.01)
+
+
+def test_destroyed_model_is_a_verdict_in_readable_numbers(tmp_path: Path) -> None:
+    destroyed = comparison(ratio=1.0, spread=0.01)
+    assert destroyed.text is not None
+    likelihoods = SampleValues(
+        source=destroyed.text.negative_log_likelihood.source, checkpoint=tuple(5e3 + n for n in range(16))
+    )
+    text = destroyed.text.model_copy(update={"negative_log_likelihood": likelihoods})
+    said = judged(tmp_path, destroyed.model_copy(update={"text": text}), max_perplexity_increase=0.1)
+    assert "fail: perplexity 20.00 → 1.01e+304: +1.01e+304 times" in said
+    assert len(said) < 400
+    shown = with_perplexities(report(), destroyed.model_copy(update={"text": text}))
+    assert shown.quantized_perplexity == pytest.approx(math.exp(700))
+
+
 # The published rows of R1 and Qwen3-VL with their number of questions: 5 % of the answers differ.
 @pytest.mark.parametrize(
     ("task", "verdict"),
@@ -309,16 +346,45 @@ def test_checkpoint_that_computes_no_numbers_is_refused(ran: Any) -> None:
 
 
 def test_prequantized_checkpoint_is_audited_with_its_own_perplexity(ran: Any) -> None:
-    data = {
-        "schema": 1,
-        "name": "x",
-        "model": {"source": "file:///m"},
-        "quantize": {"method": "prequantized"},
-    }
-    out, (audit,) = ran(Recipe.model_validate(data), report(source_perplexity=None), comparison())
+    out, (audit,) = ran(Recipe.model_validate(PREQUANTIZED), report(source_perplexity=None), comparison())
     assert (audit.source, audit.evaluation.samples) == (None, 16)
     assert read_accuracy(out) is None
     assert read_report(out).quantized_perplexity == 24.0
+
+
+PREQUANTIZED: dict[str, Any] = {
+    "schema": 1,
+    "name": "x",
+    "model": {"source": "file:///m"},
+    "quantize": {"method": "prequantized"},
+}
+
+
+def test_prequantized_checkpoint_is_compared_with_the_reference_that_the_recipe_names(
+    ran: Any, tmp_path: Path
+) -> None:
+    gate = {"reference": f"hf://a/b@{'a' * 40}", "max_kl_divergence": 0.05}
+    wanted = Recipe.model_validate(PREQUANTIZED | {"gate": gate})
+    out, (audit, compare) = ran(wanted, report(), comparison())
+    assert (audit.source, audit.evaluation) == (None, None)  # whoever made it may have changed any weight
+    assert (compare.checkpoint, compare.source) == (tmp_path / "source", tmp_path / "reference")
+    with pytest.raises(GateError, match="fail: KL divergence") as error:
+        GateStage().judge(wanted, out)
+    assert "take another checkpoint" in error.value.hint
+
+
+def test_reference_is_made_only_where_it_is_compared_with() -> None:
+    gate = {"gate": {"reference": f"hf://a/b@{'a' * 40}"}}
+    step = ReferenceStage().plan_step(Recipe.model_validate(PREQUANTIZED | gate), HOST)
+    assert step is not None
+    assert step.params["repo"] == "a/b"
+    assert ReferenceStage().plan_step(Recipe.model_validate(PREQUANTIZED), HOST) is None
+    assert ReferenceStage().plan_step(recipe(**gate["gate"]), HOST) is None
+    engine = {"engine": {"backend": "tensorrt"}}
+    for changes in (gate, gate | engine):
+        made = Recipe.model_validate(PREQUANTIZED | changes)
+        planned = GateStage().plan_step(made, HOST)
+        assert ("reference" in planned.inputs) is (ReferenceStage().plan_step(made, HOST) is not None)
 
 
 TASK = {

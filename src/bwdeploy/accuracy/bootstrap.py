@@ -2,7 +2,9 @@
 
 Plain Python and seeded, so that a verdict is the same on every machine and needs no library: ten thousand
 resamples of 250 samples take a fifth of a second. Method: B. Efron, "Better Bootstrap Confidence
-Intervals", JASA 82 (1987).
+Intervals", JASA 82 (1987). Resampling takes a few samples for all that there are and would be too sure of
+them, so its quantiles are widened as Student's t is wider than the normal distribution: T. Hesterberg,
+"What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015).
 """
 
 from __future__ import annotations
@@ -47,10 +49,25 @@ def mean_bounds(values: tuple[float, ...], *, confidence: float, seed: int = 0) 
     acceleration = _acceleration(values, mean)
 
     def bound(side: float) -> float:
-        shifted = bias + _NORMAL.inv_cdf(side)
+        shifted = bias + _widened(_NORMAL.inv_cdf(side), len(values))
         return _quantile(means, _NORMAL.cdf(bias + shifted / max(1 - acceleration * shifted, 0.01)))
 
     return Bounds(bound(1 - confidence), bound(confidence))
+
+
+def _widened(z: float, size: int) -> float:
+    """Student's quantile in place of the normal `z`, for a spread that was divided by `size`.
+
+    The expansion is 26.7.5 of M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions" (1964).
+    """
+    free = size - 1
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    student = z + math.fsum(term / free**power for power, term in enumerate(terms, 1))
+    return student * math.sqrt(size / free)
 
 
 def _acceleration(values: tuple[float, ...], mean: float) -> float:

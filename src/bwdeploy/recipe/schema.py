@@ -4,7 +4,7 @@ Editor schema, documentation, defaults and validation all come from these models
 files, knows about line numbers (see `load`) or checks one section against another (see `checks`).
 """
 
-from __future__ import annotations
+# Annotations are evaluated here, once: pydantic would compile each of them again, a third of the import.
 
 from typing import Annotated, Any, Literal
 
@@ -255,7 +255,7 @@ class DraftMeasurement(Section):
     )
     new_tokens: int = Field(default=128, ge=8, le=65_536, description="Tokens generated for each prompt.")
     max_draft_len: int = Field(default=8, ge=1, le=16, description="Draft lengths 1 to this are measured.")
-    batch_sizes: tuple[int, ...] = Field(
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         default=(1, 2, 4, 8, 16, 32),
         min_length=1,
         max_length=20,
@@ -417,6 +417,11 @@ class Gate(Section):
         default=None, gt=0, description="Bits per parameter of the whole checkpoint, scales included."
     )
     evaluation: Evaluation = Field(default={}, validate_default=True, description="Held-out text.")
+    reference: SourceUri | None = Field(
+        default=None,
+        description="The model that a prequantized source was made from, as for model.source: without it "
+        "there is nothing to compare the checkpoint with.",
+    )
 
 
 class Serve(Section):

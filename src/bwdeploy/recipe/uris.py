@@ -24,6 +24,7 @@ URI_FIELDS: tuple[tuple[str, ...], ...] = (
     ("speculative", "train", "data"),
     ("speculative", "measure", "prompts"),
     ("gate", "evaluation", "dataset"),
+    ("gate", "reference"),
     ("gate", "tasks", EACH, "task"),
 )
 """The fields that may hold a file:// value."""

@@ -11,7 +11,7 @@ from bwdeploy.stages.gate import GateStage
 from bwdeploy.stages.kernels import KernelsStage
 from bwdeploy.stages.quantize import QuantizeStage
 from bwdeploy.stages.repository import RepositoryStage
-from bwdeploy.stages.source import SourceStage
+from bwdeploy.stages.source import ReferenceStage, SourceStage
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Stage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STAGES: tuple[Stage, ...] = (
     SourceStage(),
     QuantizeStage(),
+    ReferenceStage(),
     GateStage(),
     DraftStage(),
     AcceptanceStage(),

@@ -15,6 +15,12 @@ def checkpoint_stage(recipe: Recipe) -> str:
     return "quantize" if made else "source"
 
 
+def has_reference(recipe: Recipe) -> bool:
+    """Whether the recipe names the model that its prequantized source was made from."""
+    as_it_is = recipe.quantize.method == "prequantized" and checkpoint_stage(recipe) == "source"
+    return as_it_is and recipe.gate.reference is not None
+
+
 def checkpoint_layout(recipe: Recipe) -> CheckpointLayout:
     """trtllm-build reads a layout of its own, everything else the unified one."""
     return "tensorrt_llm" if recipe.engine.backend == "tensorrt" else "unified"

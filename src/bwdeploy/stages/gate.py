@@ -12,9 +12,9 @@ from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.jobs import Audit, AuditReport, ProgramNeed
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.training_jobs import AccuracyReport, CompareAccuracy
-from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage
+from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage, has_reference
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
-from bwdeploy.stages.gate_verdicts import broken_verdicts, perplexity_of, text_limits
+from bwdeploy.stages.gate_verdicts import broken_verdicts, perplexity_of, text_limits, verdicts_of
 from bwdeploy.stages.task_files import found_tasks, placed_tasks, task_sources
 from bwdeploy.tools.lm_eval import LM_EVAL
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 REPORT = "audit.json"
 ACCURACY = "accuracy.json"
+_MORE_SAMPLES = (
+    "compare on more samples (gate.evaluation.samples, or more questions of a task) or, knowingly,"
+    " set gate.inconclusive: pass"
+)
 _OF_TASKS = ("datasets", LM_EVAL)
 RequestT = TypeVar("RequestT", Audit, CompareAccuracy)
 
@@ -46,12 +50,14 @@ class GateStage:
         """
         evaluation, tasks = recipe.gate.evaluation, recipe.gate.tasks
         checkpoint, layout = checkpoint_stage(recipe), checkpoint_layout(recipe)
+        original = _original(reference=has_reference(recipe))
         need = ProgramNeed(program=LM_EVAL, tensorrt_llm="", gpus=0) if tasks else None
         return Step(
             params={
                 **({} if layout == "unified" else {"layout": layout}),
                 "checkpoint": checkpoint,
                 "compare": compares(recipe),
+                **({"reference": True} if has_reference(recipe) else {}),
                 "format": recipe.quantize.format if not recipe.quantize.overrides else None,
                 "kv_cache": recipe.quantize.kv_cache,
                 "evaluation": evaluation.model_dump(mode="json")
@@ -61,7 +67,7 @@ class GateStage:
                 "trust_remote_code": recipe.model.trust_remote_code,
             },
             sources=dataset_sources(evaluation.dataset, name="evaluation") | task_sources(tasks),
-            inputs=tuple(dict.fromkeys((checkpoint, "source"))),
+            inputs=tuple(dict.fromkeys((checkpoint, original))),
             tools=("torch", "transformers", *(_OF_TASKS if tasks else ())),
             program=need,
             command=f"audit the checkpoint and compare it with its source{_asked(recipe)} on {host.device}",
@@ -89,19 +95,25 @@ class GateStage:
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`."""
         audit, accuracy = read_report(out), read_accuracy(out)
-        broken = [*broken_limits(audit, recipe.gate), *_broken_comparison(audit, accuracy, recipe.gate)]
+        refused = list(broken_limits(audit, recipe.gate))
+        broken = [*refused, *_broken_comparison(audit, accuracy, recipe.gate)]
         if broken:
+            undecided = not refused and accuracy is not None and not _fails(accuracy, recipe.gate)
+            hint = _MORE_SAMPLES if undecided else _other_checkpoint(recipe)
             measured = out / (REPORT if accuracy is None else ACCURACY)
             raise GateError(
                 "the checkpoint does not pass the gate:\n" + "\n".join(f"  - {line}" for line in broken),
-                hint=f"The whole measurement is in {measured}; choose a milder format, more calibration data,"
-                " training (qat, qad) or, knowingly, another limit",
+                hint=f"The whole measurement is in {measured}; {hint}",
             )
 
 
 def compares(recipe: Recipe) -> bool:
     """Whether there is an unquantized model, or another layout of the same one, to compare with."""
-    return recipe.quantize.method != "prequantized" or checkpoint_layout(recipe) == "tensorrt_llm"
+    return (
+        recipe.quantize.method != "prequantized"
+        or checkpoint_layout(recipe) == "tensorrt_llm"
+        or has_reference(recipe)
+    )
 
 
 def read_report(out: Path) -> AuditReport:
@@ -151,6 +163,16 @@ def with_perplexities(audit: AuditReport, accuracy: AccuracyReport) -> AuditRepo
     )
 
 
+def _fails(accuracy: AccuracyReport, gate: Gate) -> bool:
+    return any(figure.judgement.verdict == "fail" for figure in verdicts_of(accuracy, gate))
+
+
+def _other_checkpoint(recipe: Recipe) -> str:
+    if not recipe.quantize.quantizes:
+        return "take another checkpoint, or quantize the original model with a recipe of your own"
+    return "choose a milder format, more calibration data, training (qat, qad) or, knowingly, another limit"
+
+
 def _asked(recipe: Recipe) -> str:
     count = len(recipe.gate.tasks)
     return f", also on {count} task{'s' if count > 1 else ''}," if count else ""
@@ -170,19 +192,27 @@ def _is_refused(audit: AuditReport) -> bool:
     return any(finding.severity == "error" for finding in audit.findings)
 
 
+def _original(*, reference: bool) -> str:
+    """The stage whose artifact the checkpoint is compared with."""
+    return "reference" if reference else "source"
+
+
 def _audit(work: Work, params: dict[str, Any]) -> AuditReport:
-    """The audit; it runs the model itself only where there is nothing to compare it with."""
+    """The audit; it runs the model itself only where there is nothing to compare it with.
+
+    A reference is no measure of the files: whoever made the checkpoint may have trained or folded any weight.
+    """
     changes: dict[str, Any] = {"source": None}
     if params["compare"]:
-        changes = {"source": work.inputs["source"], "evaluation": None}
+        source = None if "reference" in params else work.inputs["source"]
+        changes = {"source": source, "evaluation": None}
     return work.run(_request(Audit, params | changes, work))
 
 
 def _compare(work: Work, params: dict[str, Any]) -> AccuracyReport:
     tasks = found_tasks(params["tasks"], work.step.sources, scratch=work.scratch)
-    return work.run(
-        _request(CompareAccuracy, params | {"source": work.inputs["source"], "tasks": tasks}, work)
-    )
+    source = work.inputs[_original(reference="reference" in params)]
+    return work.run(_request(CompareAccuracy, params | {"source": source, "tasks": tasks}, work))
 
 
 def _request(kind: type[RequestT], params: dict[str, Any], work: Work) -> RequestT:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Gate, GateTask
 
 _PERCENT = 100
+_LARGEST_LIKELIHOOD = 700.0
+"""Nats: exp of more is no number of a computer."""
+_MANY_TIMES = 100
+_LARGE = 1e6
 
 
 class JudgedFigure(NamedTuple):
@@ -80,7 +84,7 @@ def verdict_line(figure: JudgedFigure) -> str:
 
 def perplexity_of(likelihoods: Sequence[float]) -> float:
     """Of sequences of one length, from the mean negative log-likelihood of each."""
-    return math.exp(math.fsum(likelihoods) / len(likelihoods))
+    return math.exp(min(math.fsum(likelihoods) / len(likelihoods), _LARGEST_LIKELIHOOD))
 
 
 def _of_text(text: TextComparison, gate: Gate) -> Iterator[JudgedFigure]:
@@ -93,7 +97,7 @@ def _of_text(text: TextComparison, gate: Gate) -> Iterator[JudgedFigure]:
             max_increase=gate.max_perplexity_increase,
             confidence=confidence,
         )
-        change = f"{before:.2f} → {after:.2f}"
+        change = f"{_perplexity(before)} → {_perplexity(after)}"
         yield JudgedFigure("perplexity", "relative", "gate.max_perplexity_increase", change, judged)
     if gate.max_kl_divergence is not None:
         judged = judge_mean(
@@ -132,8 +136,16 @@ def _needed(judged: Judgement) -> str:
     return f"; about {judged.samples_to_decide:,} samples like these would make it {what}"
 
 
+def _perplexity(value: float) -> str:
+    return f"{value:.2f}" if value < _LARGE else f"{value:.3g}"
+
+
+def _relative(value: float) -> str:
+    return f"{value:+.2%}" if value < _MANY_TIMES else f"{value:+.3g} times"
+
+
 _FORMS: dict[str, Callable[[float], str]] = {
-    "relative": "{:+.2%}".format,
+    "relative": _relative,
     "share": "{:.2%}".format,
     "points": "{:+.2f}".format,
     "nats per token": "{:.4g}".format,

@@ -14,6 +14,7 @@ from bwdeploy.model.packages import package_file, package_files
 from bwdeploy.pipeline.jobs import ConvertGguf, Download
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.trees import content_files, link_or_copy
+from bwdeploy.stages.checkpoint import has_reference
 from bwdeploy.stages.model_files import require_whole_model
 
 if TYPE_CHECKING:
@@ -21,24 +22,20 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.stage import Work
     from bwdeploy.recipe.schema import Recipe
 
-_PLACE = "model.source"
 _GGUF = ".gguf"
 _PLAIN = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"})
 _CODE = ".py"
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 
 
-class SourceStage:
-    """Makes the plain directory."""
+class _ModelStage:
+    """Makes the plain directory of a model that a recipe names."""
 
-    name = "source"
-    version = 1
+    place: str
+    """The key of the recipe that names it."""
 
-    def plan_step(self, recipe: Recipe, host: Host) -> Step:
-        """See `Stage.plan_step`."""
-        del host  # a source is the same on every machine
-        scheme, _, rest = recipe.model.source.partition("://")
-        trust_remote_code = recipe.model.trust_remote_code
+    def _step(self, source: str, *, trust_remote_code: bool) -> Step:
+        scheme, _, rest = source.partition("://")
         if scheme == "hf":
             repo, _, revision = rest.partition("@")
             return Step(
@@ -50,7 +47,7 @@ class SourceStage:
                 },
                 command=f"download {repo} at {revision}",
             )
-        path = local_path(scheme, rest, place=_PLACE)
+        path = local_path(scheme, rest, place=self.place)
         if path.suffix == _GGUF:
             return Step(
                 params={"kind": "gguf"},
@@ -84,7 +81,7 @@ class SourceStage:
                     work.step.sources["model"],
                     work.out,
                     trust_remote_code=params["trust_remote_code"],
-                    place=_PLACE,
+                    place=self.place,
                 )
 
     def verify(self, out: Path) -> None:
@@ -93,6 +90,35 @@ class SourceStage:
 
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`; a source has no limits."""
+
+
+class SourceStage(_ModelStage):
+    """Makes the model to deploy."""
+
+    name = "source"
+    version = 1
+    place = "model.source"
+
+    def plan_step(self, recipe: Recipe, host: Host) -> Step:
+        """See `Stage.plan_step`."""
+        del host  # a source is the same on every machine
+        return self._step(recipe.model.source, trust_remote_code=recipe.model.trust_remote_code)
+
+
+class ReferenceStage(_ModelStage):
+    """Makes the model that a prequantized source was made from; only the gate reads it."""
+
+    name = "reference"
+    version = 1
+    place = "gate.reference"
+
+    def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
+        """See `Stage.plan_step`."""
+        del host
+        reference = recipe.gate.reference
+        if reference is None or not has_reference(recipe):
+            return None
+        return self._step(reference, trust_remote_code=recipe.model.trust_remote_code)
 
 
 def local_path(scheme: str, rest: str, *, place: str) -> Path:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_LARGEST_LIKELIHOOD = 700.0
+"""Nats: exp of more is no number of a computer."""
+
 
 def perplexity(model: Any, sequences: Tensor, on_batch: Callable[[int, int], None]) -> float:  # noqa: ANN401
     """Exponential of the mean negative log likelihood of every token but each sequence's first.
@@ -31,7 +34,7 @@ def perplexity(model: Any, sequences: Tensor, on_batch: Callable[[int, int], Non
             total += _negative_log_likelihood(halves, batch.to(model.device))
     on_batch(len(batches), len(batches))
     mean = total / (sequences.shape[0] * (sequences.shape[1] - 1))
-    return math.exp(mean) if math.isfinite(mean) else math.nan
+    return math.exp(min(mean, _LARGEST_LIKELIHOOD)) if math.isfinite(mean) else math.nan
 
 
 def _negative_log_likelihood(halves: NextToken, batch: Tensor) -> float:

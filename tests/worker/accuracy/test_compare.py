@@ -160,6 +160,12 @@ def test_model_with_scaled_and_capped_logits_is_compared_as_it_answers(tmp_path:
     torch.testing.assert_close(logits, (plain * 0.5 / 3.0).tanh() * 3.0)
 
 
+def test_reference_of_another_vocabulary_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    other = make_tiny_llama(tmp_path, vocab_size=400)
+    with pytest.raises(RecipeError, match=r"gate\.reference: it has 400 tokens .*, the checkpoint 384"):
+        compare_tiny(tiny_llama, other)
+
+
 def test_token_that_the_source_rules_out_adds_nothing(tmp_path: Path) -> None:
     torch = import_module("torch")
 

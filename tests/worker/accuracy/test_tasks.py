@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bwdeploy.errors import HostError, RecipeError
+from bwdeploy.errors import HostError, RecipeError, ToolError
 from bwdeploy.pipeline.training_jobs import AccuracyReport, TaskComparison
 from bwdeploy.recipe.schema import GateTask
 from bwdeploy.worker.accuracy.answers import answer
@@ -104,6 +104,28 @@ def test_generated_answers_are_compared_with_those_wanted(tiny_llama: Path, tmp_
     file = write_task(tmp_path / "t", GENERATION, texts([said, "surely not"]))
     task = only(compared(tiny_llama, tiny_llama, GateTask(task=file, metric="exact_match,whole")))
     assert task.scores.source == task.scores.checkpoint == (1.0, 0.0)
+
+
+def test_questions_that_do_not_fit_the_memory_are_asked_in_smaller_batches(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch, evaluator = import_module("torch"), import_module("lm_eval.evaluator")
+    plain, tried, least = evaluator.evaluate, list[int](), 1
+
+    def evaluate(**arguments: Any) -> Any:
+        tried.append(arguments["lm"].batch_size)
+        if tried[-1] > least:
+            raise torch.OutOfMemoryError("too large")
+        return plain(**arguments)
+
+    task = GateTask(task=write_task(tmp_path / "t", CHOICE, choices(2)))
+    whole = only(compared(tiny_llama, tiny_llama, task))
+    monkeypatch.setattr(evaluator, "evaluate", evaluate)
+    assert only(compared(tiny_llama, tiny_llama, task)) == whole
+    assert tried == [4, 1]
+    least = 0
+    with pytest.raises(ToolError, match="A question of tiny_choice does not fit the GPU's memory"):
+        compared(tiny_llama, tiny_llama, task)
 
 
 def test_first_filter_counts_unless_another_is_named(tiny_llama: Path, tmp_path: Path) -> None:

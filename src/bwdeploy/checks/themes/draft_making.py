@@ -119,6 +119,23 @@ def _draft_vocabulary(subject: Subject) -> Iterator[Problem]:
         yield Problem((*_TRAIN, "draft_vocab"), message, hint)
 
 
+def _settings(subject: Subject) -> Iterator[Problem]:
+    section = subject.recipe.speculative
+    train = section.train if section is not None else None
+    if train is None:
+        return
+    if train.batch_size % train.gpus:
+        message = f"{train.batch_size} sequences cannot be shared evenly by {train.gpus} GPUs"
+        yield Problem((*_TRAIN, "batch_size"), message, f"write a multiple of {train.gpus}")
+    if train.answers == "target" and train.temperature == 0 and train.answers_per_prompt > 1:
+        message = f"with temperature 0 all {train.answers_per_prompt} answers to a prompt are the same"
+        hint = "write answers_per_prompt: 1, or a temperature above 0"
+        yield Problem((*_TRAIN, "answers_per_prompt"), message, hint)
+    if train.prompts == 1:
+        message = "a single prompt cannot be trained on and held out"
+        yield Problem((*_TRAIN, "prompts"), message, "write 2 at least; thousands train a useful draft")
+
+
 def _several_layers(subject: Subject) -> Iterator[Problem]:
     section = subject.recipe.speculative
     if section is not None and section.train is not None and section.train.layers > 1:
@@ -233,7 +250,14 @@ RULES = (
         severity="error",
         summary="a draft vocabulary larger than the model's",
         find=_draft_vocabulary,
-        why="The training stops when it counts the most frequent tokens, after the answers were generated.",
+        why="The training refuses it, but only when the checkpoint has been made and has passed its gate.",
+    ),
+    Rule(
+        id="speculative-training-settings",
+        severity="error",
+        summary="settings of a draft's training that contradict each other",
+        find=_settings,
+        why="The training refuses them, but only when the checkpoint has been made and has passed its gate.",
     ),
     Rule(
         id="speculative-several-layers",

@@ -65,7 +65,7 @@ def _task_twice(subject: Subject) -> Iterator[Problem]:
 def _not_installed(subject: Subject) -> Iterator[Problem]:
     if subject.recipe.gate.tasks and installed_lm_eval() is None:
         message = "lm-eval is not installed here, and the gate will ask tasks with it"
-        hint = "pip install 'bwdeploy[accuracy]' where jobs run; a build looks for it before anything runs"
+        hint = "install it where jobs run: pip install 'bwdeploy[accuracy]'; a build looks for it first"
         yield Problem(("gate", "tasks"), message, hint)
 
 
@@ -84,11 +84,31 @@ def _unknown_task(subject: Subject) -> Iterator[Problem]:
 
 def _nothing_to_compare(subject: Subject) -> Iterator[Problem]:
     recipe = subject.recipe
-    if recipe.quantize.method != "prequantized" or recipe.engine.backend == "tensorrt":
+    if not _may_have_reference(subject) or recipe.gate.reference is not None:
         return
     for path in _sampled_limits(subject):
         message = "a prequantized source comes without the model that it was made from"
-        yield Problem(path, f"{message}, so there is nothing to compare it with", "remove it")
+        hint = "name that model as gate.reference, or remove this limit"
+        yield Problem(path, f"{message}, so there is nothing to compare it with", hint)
+
+
+def _no_weight_error(subject: Subject) -> Iterator[Problem]:
+    if subject.recipe.gate.max_weight_error is not None and _may_have_reference(subject):
+        message = "weights of a prequantized source are held against no others, so this limit holds nothing"
+        hint = "remove it, and limit what gate.reference is compared on"
+        yield Problem(("gate", "max_weight_error"), message, hint)
+
+
+def _reference_unused(subject: Subject) -> Iterator[Problem]:
+    if subject.recipe.gate.reference is not None and not _may_have_reference(subject):
+        message = "the checkpoint of this recipe is compared with model.source"
+        yield Problem(("gate", "reference"), message, "remove it; it is for method prequantized")
+
+
+def _may_have_reference(subject: Subject) -> bool:
+    """Whether the checkpoint comes as it is, so that its original is not known."""
+    recipe = subject.recipe
+    return recipe.quantize.method == "prequantized" and recipe.engine.backend != "tensorrt"
 
 
 def _few_samples(subject: Subject) -> Iterator[Problem]:
@@ -206,6 +226,20 @@ RULES = (
         summary="a comparison without a second model",
         find=_nothing_to_compare,
         why="The gate would fail every build, after all its work is done.",
+    ),
+    Rule(
+        id="gate-no-weight-error",
+        severity="error",
+        summary="a limit on the rounding of weights that come rounded",
+        find=_no_weight_error,
+        why="The recipe looks stricter than it is.",
+    ),
+    Rule(
+        id="gate-reference-unused",
+        severity="error",
+        summary="a second model where the first is there",
+        find=_reference_unused,
+        why="It would be fetched and never compared with; the recipe looks as if it were.",
     ),
     Rule(
         id="gate-few-samples",

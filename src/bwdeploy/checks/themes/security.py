@@ -31,6 +31,7 @@ def _trusts_moving_code(subject: Subject) -> Iterator[Problem]:
     sources: tuple[tuple[KeyPath, str | None, str], ...] = (
         (("model", "source"), recipe.model.source, "model"),
         (("speculative", "draft"), draft, "draft"),
+        (("gate", "reference"), recipe.gate.reference, "reference"),
     )
     for path, source, name in sources:
         if source is not None and source.startswith("hf://") and not _PINNED.search(source):

@@ -71,9 +71,12 @@ def _hub_uris(subject: Subject) -> Iterator[tuple[KeyPath, str]]:
 
 def _models(subject: Subject) -> tuple[tuple[KeyPath, str], ...]:
     recipe = subject.recipe
-    draft = recipe.speculative.draft if recipe.speculative is not None else None
-    model: tuple[KeyPath, str] = (("model", "source"), recipe.model.source)
-    return (model, (("speculative", "draft"), draft)) if draft is not None else (model,)
+    named: tuple[tuple[KeyPath, str | None], ...] = (
+        (("model", "source"), recipe.model.source),
+        (("speculative", "draft"), recipe.speculative.draft if recipe.speculative is not None else None),
+        (("gate", "reference"), recipe.gate.reference),
+    )
+    return tuple((path, uri) for path, uri in named if uri is not None)
 
 
 def _datasets(subject: Subject) -> Iterator[tuple[KeyPath, str]]:

@@ -5,6 +5,8 @@ lm-eval asks and compares. Nothing is averaged here: the verdict needs the score
 
 from __future__ import annotations
 
+import gc
+import logging
 import math
 import random
 from importlib import import_module
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import TemplateError
 
+from bwdeploy.errors import ToolError
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
@@ -20,9 +23,13 @@ if TYPE_CHECKING:
     from bwdeploy.errors import RecipeError
     from bwdeploy.worker.accuracy.tasks import LoadedTask
 
+_LOG = logging.getLogger(__name__)
 _SEED = 1234
 """The one that lm-eval takes by itself, so that few-shot examples are those of published figures."""
-_BATCH_ON_CPU = 4
+_BATCH = {"cuda": 64, "cpu": 4}
+"""Questions at once, to begin with. lm-eval's `auto` tries the longest input that the model could take, which
+fits no GPU where that is 131,072 tokens; and both models shall see the same batches."""
+_SMALLER = 4
 
 
 class Scores(NamedTuple):
@@ -38,23 +45,47 @@ def answer(task: LoadedTask, model: Any, tokenizer: Any) -> Scores:  # noqa: ANN
 
     Raises:
         RecipeError: a template does not fit a question, or the metric gives no score from 0 to 1.
+        ToolError: a question does not fit the GPU's memory.
     """
+    batch_size = _BATCH[model.device.type]
+    while (samples := _asked_unless_too_large(task, model, tokenizer, batch_size)) is None:
+        if batch_size == 1:
+            raise ToolError(
+                f"A question of {task.name} does not fit the GPU's memory.",
+                hint="Lower few_shot, take a task with shorter questions, or a larger GPU.",
+            )
+        batch_size = max(1, batch_size // _SMALLER)
+        _LOG.warning("%s does not fit the GPU's memory: now %d questions at once", task.name, batch_size)
+    rows = [row for name in sorted(samples) for row in _filtered(samples[name], task)]
+    return Scores(
+        asked=tuple(f"{row['doc_hash']}{row['prompt_hash']}" for row in rows),
+        values=tuple(_score(row, task) for row in rows),
+    )
+
+
+def _asked_unless_too_large(
+    task: LoadedTask,
+    model: Any,  # noqa: ANN401 - transformers objects
+    tokenizer: Any,  # noqa: ANN401
+    batch_size: int,
+) -> dict[str, list[dict[str, Any]]] | None:
+    """lm-eval's rows for each part of the task; None when a batch did not fit the GPU's memory."""
     torch, numpy = import_module("torch"), import_module("numpy")
-    on_gpu = model.device.type == "cuda"
     adapter = import_module("lm_eval.models.huggingface").HFLM(
-        pretrained=model, tokenizer=tokenizer, batch_size="auto" if on_gpu else _BATCH_ON_CPU
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size
     )
     random.seed(_SEED)
     numpy.random.seed(_SEED)
     torch.manual_seed(_SEED)
     for part in task.loaded["tasks"].values():
         part.set_fewshot_seed(seed=_SEED)
-    samples = _asked(task, adapter)
-    rows = [row for name in sorted(samples) for row in _filtered(samples[name], task)]
-    return Scores(
-        asked=tuple(f"{row['doc_hash']}{row['prompt_hash']}" for row in rows),
-        values=tuple(_score(row, task) for row in rows),
-    )
+    try:
+        return _asked(task, adapter)
+    except torch.OutOfMemoryError:
+        pass  # and not here: the exception holds the tensors of the batch
+    gc.collect()
+    torch.cuda.empty_cache()
+    return None
 
 
 def _asked(task: LoadedTask, adapter: Any) -> dict[str, list[dict[str, Any]]]:  # noqa: ANN401

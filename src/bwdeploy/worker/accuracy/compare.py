@@ -80,7 +80,8 @@ class _Comparer:
             source = self._source(tasks)
         except CheckpointError as error:
             raise ToolError(
-                f"The source model cannot be read: {error}.", hint="Is model.source whole?"
+                f"The source model cannot be read: {error}.",
+                hint="Is model.source (or gate.reference) whole?",
             ) from error
         self._make_room()
         try:

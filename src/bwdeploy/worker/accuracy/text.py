@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.pipeline.training_jobs import SampleValues, TextComparison
 from bwdeploy.worker.calibration import TextRequest, token_sequences
+from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.next_token import POSITIONS_PER_CHUNK, NextToken, batches_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ def compare_with_source(
     activations: Literal["quantized", "unquantized"],
     on_batch: OnBatch,
 ) -> TextComparison:
-    """The checkpoint beside the source; `halves` None: the checkpoint is the source itself."""
+    """The checkpoint beside the source; `halves` None: the checkpoint is the source itself.
+
+    Raises:
+        RecipeError: they are models of different vocabularies.
+    """
     torch = import_module("torch")
     batches = batches_of(kept.sequences)
     rows: list[Tensor] = []
@@ -135,8 +140,18 @@ def _figures(source: _Side, checkpoint: _Side, targets: Tensor) -> Tensor:
 
 
 def _figures_of_chunk(source: Tensor, checkpoint: Tensor, targets: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ p (log p - log q); S. Kullback, R. Leibler, "On Information and Sufficiency", 1951."""
+    """KL(p ‖ q) = Σ p (log p - log q); S. Kullback, R. Leibler, "On Information and Sufficiency", 1951.
+
+    Raises:
+        RecipeError: the vocabularies differ.
+    """
     torch = import_module("torch")
+    if source.shape != checkpoint.shape:
+        raise recipe_error(
+            "gate.reference",
+            f"it has {source.shape[1]} tokens in its vocabulary, the checkpoint {checkpoint.shape[1]}",
+            hint="Name the model that the checkpoint was made from.",
+        )
     log_p, log_q = source.log_softmax(-1), checkpoint.log_softmax(-1)
     # A token that the source rules out (a masked part of the vocabulary) adds nothing: 0 · log 0 = 0.
     terms = torch.where(log_p.isneginf(), 0.0, log_p.exp() * (log_p - log_q))
