@@ -1,14 +1,16 @@
-"""Trainings on a CUDA GPU: `pytest -m gpu`. The quickstart model is trained for some minutes."""
+"""Trainings on a CUDA GPU: `pytest -m gpu`. The quickstart model is trained as its recipe says."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bwdeploy.pipeline.jobs import ConvertGguf
-from bwdeploy.recipe.schema import Calibration, Evaluation
+from bwdeploy.recipe.load import load_recipes
+from bwdeploy.recipe.schema import Evaluation
 from bwdeploy.worker import convert_gguf
 from tests.worker.jobs_in_process import audit_tiny, ignore_progress, quantize_tiny
 from tests.worker.tiny_llama import make_tiny_llama
@@ -17,7 +19,7 @@ from tests.worker.training.jobs import train_tiny
 pytestmark = pytest.mark.gpu
 
 HELD_OUT = Evaluation(samples=64, seq_len=256)
-CALIBRATION = Calibration(samples=64, seq_len=256, batch_size=16)
+RECIPE = Path(__file__).parents[2] / "recipes" / "smollm2-135m-qad-eagle3.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +42,20 @@ def test_what_was_trained_on_the_gpu_is_what_ships(method: str, word: str, tmp_p
     assert result.perplexity_exported == pytest.approx(result.perplexity_trained, rel=1e-2)
 
 
-@pytest.mark.parametrize(("method", "rate"), [("qad", 5e-5), ("qat", 2e-5)])
+@pytest.mark.parametrize("method", ["qad", "qat"])
 def test_training_recovers_most_of_what_calibration_lost(
-    method: str, rate: float, quickstart: Path, tmp_path: Path
+    method: str, quickstart: Path, tmp_path: Path
 ) -> None:
-    quantize_tiny(quickstart, tmp_path / "ptq", format="nvfp4", calibration=CALIBRATION, device="cuda")
+    quantize = load_recipes(RECIPE)[0].recipe.quantize
+    assert quantize.training is not None
+    said: dict[str, Any] = {"format": quantize.format, "calibration": quantize.calibration, "device": "cuda"}
+    quantize_tiny(quickstart, tmp_path / "ptq", **said)
     result = train_tiny(
         quickstart,
         tmp_path / "trained",
         method=method,
-        calibration=CALIBRATION,
-        device="cuda",
-        training={
-            "samples": 256,
-            "seq_len": 256,
-            "validation_samples": 16,
-            "steps": 600,
-            "batch_size": 8,
-            "learning_rate": rate,
-            "warmup_steps": 20,
-            "evaluate_every": 25,
-            "patience": 4,
-        },
+        training=quantize.training.model_dump(),
+        **said,
     )
     assert sum(result.seconds.values()) < 15 * 60
     assert result.perplexity_exported == pytest.approx(result.perplexity_trained, rel=1e-2)

@@ -9,6 +9,7 @@ import pytest
 
 from bwdeploy.errors import RecipeError
 from bwdeploy.recipe.schema import Training
+from bwdeploy.worker import calibration
 from bwdeploy.worker.calibration import TextRequest, token_sequences
 
 if TYPE_CHECKING:
@@ -87,6 +88,37 @@ def test_training_and_validation_share_no_document_with_each_other_or_with_evalu
     assert not (seen["training"] | seen["validation"]) & seen["evaluation"]
 
 
+def test_validation_gets_its_share_of_few_documents_of_very_different_sizes(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    sizes = [2 ** (number % 8) for number in range(64)]  # as in the built-in topics
+    for edition in range(12):
+        texts = [f"Edition {edition}, topic {number}. " * size for number, size in enumerate(sizes)]
+        path = tmp_path / f"{edition}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+        for part, share in (("validation", 1 / 16), ("training", 1 / 2)):
+            wanted = request(dataset=f"file://{path}", part=part, samples=1, seq_len=int(tokens * share))
+            assert token_sequences(wanted, tokenizer).numel() == int(tokens * share)
+
+
+def test_equal_documents_are_in_the_same_part(tokenizer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{number % 8:04d} "}) + "\n" for number in range(400)))
+    seen = {
+        part: set(
+            tokenizer.decode(
+                token_sequences(
+                    request(dataset=f"file://{path}", part=part, samples=1, seq_len=50), tokenizer
+                )[0]
+            ).split()[:-1]
+        )
+        for part in ("training", "validation")
+    }
+    assert all(seen.values())
+    assert not seen["training"] & seen["validation"]
+
+
 def test_builtin_text_is_enough_for_the_default_training(tokenizer: Any) -> None:
     training = Training()
     for part, samples in (("training", training.samples), ("validation", training.validation_samples)):
@@ -132,6 +164,17 @@ def test_too_little_text_says_how_much_there_is(tokenizer: Any, tmp_path: Path) 
     message = refusal(tokenizer, dataset=f"file://{path}", samples=100)
     assert "100 x 32 = 3200 tokens are wanted" in message
     assert "Lower samples to" in message
+    assert "Lower validation_samples to" in refusal(tokenizer, samples=10_000, part="validation")
+    too_long = refusal(tokenizer, dataset=f"file://{path}", samples=1, seq_len=10_000)
+    assert "Lower seq_len, or give more text" in too_long
+
+
+def test_too_little_text_from_a_hub_says_that_not_all_of_it_was_read(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_hub_documents", lambda _request, _name: iter(words(12)))
+    message = refusal(tokenizer, dataset=f"hf://org/name@{'0' * 40}", samples=100)
+    assert "of a hub's data set 100,000 rows are read, of file://X.jsonl all" in message
 
 
 @pytest.mark.parametrize(

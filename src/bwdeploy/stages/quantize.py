@@ -17,7 +17,7 @@ from bwdeploy.engines.drafts import heads_of
 from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.jobs import ExportRanks, ProgramNeed, QuantizePtq, ToolRun
 from bwdeploy.pipeline.stage import Step
-from bwdeploy.pipeline.training_jobs import QuantizeTrained
+from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainedResult
 from bwdeploy.pipeline.trees import link_or_copy
 from bwdeploy.recipe.schema import FormatSearch, Training
 from bwdeploy.recipe.uris import FILE_SCHEME, file_of
@@ -79,7 +79,7 @@ class QuantizeStage:
     def judge(self, recipe: Recipe, out: Path) -> None:
         """See `Stage.judge`: what was trained has to be what ships; all else is judged by the gate."""
         if recipe.quantize.trains:
-            _require_kept_training(recipe, json.loads((out / RESULT).read_text()))
+            _require_kept_training(json.loads((out / RESULT).read_text()))
 
 
 def _quantization_step(recipe: Recipe, host: Host, *, for_engine: bool) -> Step:
@@ -216,10 +216,15 @@ def _convert(work: Work) -> JobData:
 _MADE_BY = {"modelopt": _quantize, "export": _export, "tensorrt_llm": _convert}
 
 
-def _require_kept_training(recipe: Recipe, result: dict[str, Any]) -> None:
+def read_trained(out: Path) -> TrainedResult | None:
+    """What training or search measured; None for a checkpoint that was made otherwise."""
+    text = (out / RESULT).read_text()
+    return TrainedResult.model_validate_json(text) if "curve" in json.loads(text) else None
+
+
+def _require_kept_training(result: dict[str, Any]) -> None:
     trained, exported = result["perplexity_trained"], result["perplexity_exported"]
-    # The files are read back without a quantized KV cache, so the two figures then measure different things.
-    if recipe.quantize.kv_cache == "none" and not exported <= trained * (1 + _DRIFT):
+    if not exported <= trained * (1 + _DRIFT):
         raise GateError(
             f"the export lost the training: perplexity {trained:.4g} in training, {exported:.4g} as exported",
             hint="This is a fault of the export for this model and format; "

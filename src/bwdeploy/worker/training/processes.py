@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.training_jobs import QuantizeTrained
 
 _MODULE = "bwdeploy.worker.training.rank"
+_AGENT = "agent"
+"""Where torch's agent keeps what it notes of each process."""
 
 
 class PeakMemory(NamedTuple):
@@ -52,7 +54,7 @@ def train_on_ranks(request: QuantizeTrained, report: Callable[[Progress], None],
 
 def _launch(place: Path, ranks: int) -> None:
     launcher = import_module("torch.distributed.launcher.api")
-    multiprocessing = import_module("torch.distributed.elastic.multiprocessing.errors")
+    elastic = import_module("torch.distributed.elastic.multiprocessing")
     config = launcher.LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -62,10 +64,12 @@ def _launch(place: Path, ranks: int) -> None:
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
+        # By default in the machine's directory for temporary files, where it stays.
+        logs_specs=elastic.DefaultLogsSpecs(log_dir=str(place / _AGENT)),
     )
     try:
         launcher.elastic_launch(config, sys.executable)("-m", _MODULE, str(place))
-    except multiprocessing.ChildFailedError as error:
+    except elastic.errors.ChildFailedError as error:
         raise _failure(place) from error
 
 

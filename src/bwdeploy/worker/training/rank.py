@@ -13,19 +13,22 @@ import os
 import signal
 import sys
 import traceback
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bwdeploy.pipeline.training_jobs import QuantizeTrained
 from bwdeploy.worker.failures import describe_failure
-from bwdeploy.worker.process import peak_memory_bytes, write_atomically
+from bwdeploy.worker.process import hide_scikit_learn, peak_memory_bytes, write_atomically
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.jobs import Progress
 
 REQUEST, PROGRESS, FAILURE, PEAK = "request.json", "progress", "failure.json", "peak.json"
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = timedelta(hours=1)
+"""All wait while the first rank writes a checkpoint; torch's own ten minutes are few for a large model."""
 # accelerate's own variables: what `accelerate launch` sets for FSDP2. The weights stay float32 in the shards;
 # the loss computes in bf16 by itself.
 _ACCELERATE = {
@@ -44,6 +47,7 @@ def main(place: Path) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     os.environ.update(_ACCELERATE)
+    hide_scikit_learn()
     try:
         request = QuantizeTrained.model_validate_json((place / REQUEST).read_bytes())
         _train(request, place)
@@ -61,7 +65,7 @@ def _train(request: QuantizeTrained, place: Path) -> None:
     session = import_module("bwdeploy.worker.training.session")
     if request.device == "cuda":
         cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if request.device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if request.device == "cuda" else "gloo", timeout=_PATIENCE)
     with (
         (place / PROGRESS).open("w", encoding="utf-8", buffering=1) as progress,
         session.rounding_on(request.device),

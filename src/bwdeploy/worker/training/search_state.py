@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from bwdeploy.pipeline.jobs import JobData
 from bwdeploy.pipeline.training_jobs import LayerSensitivity
+from bwdeploy.worker.process import write_atomically
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.training_jobs import QuantizeTrained
@@ -54,13 +54,8 @@ def kept_outcome(request: QuantizeTrained) -> SearchOutcome | None:
 def keep_outcome(request: QuantizeTrained, outcome: SearchOutcome) -> None:
     """Write `outcome` for later runs of `request`."""
     path = request.state / _FILE
-    beside = path.with_suffix(".writing")
     kept = _Kept(digest=_digest(request), outcome=outcome)
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(kept.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_atomically(path, kept.model_dump_json(indent=1))
 
 
 def _digest(request: QuantizeTrained) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 
 from bwdeploy.pipeline.jobs import JobData, to_json
 from bwdeploy.pipeline.training_jobs import Stopped, TrainingPoint
+from bwdeploy.pipeline.trees import sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,10 +83,10 @@ class TrainingState:
         save_file(dict(optimizer), partial / _OPTIMIZER)
         (partial / _RECORD).write_text(record.model_dump_json(), encoding="utf-8")
         for path in (*partial.iterdir(), partial):
-            _sync(path)
+            sync(path)
         self._clear(lambda path: path.name == f"step-{record.step}")  # of another request
         partial.rename(self._place / f"step-{record.step}")
-        _sync(self._place)
+        sync(self._place)
         kept = {f"step-{record.step}", f"step-{best}"}
         self._clear(lambda path: path.name.startswith("step-") and path.name not in kept)
         if best != record.step:
@@ -117,11 +117,3 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             yield name, file.get_tensor(name)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

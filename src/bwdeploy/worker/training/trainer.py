@@ -91,6 +91,7 @@ class FakeQuantTrainer(transformers.Trainer):  # type: ignore[misc]
             save_strategy="no",
             eval_strategy="no",
             logging_strategy="no",
+            logging_nan_inf_filter=False,  # waits for the device at every step; `loop` looks at the losses
             report_to=[],
             disable_tqdm=True,
         )

@@ -1,12 +1,13 @@
 """How good a model in training is on text it is not trained on: perplexity, and divergence from a teacher.
 
-All batches are summed on the device and read once. On several GPUs each rank measures its share.
+All batches are summed on the device and read once. On several GPUs each rank measures its share. The KV cache
+is not rounded, as it is not in files that are read back: the figures are to be compared with the export's.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,9 +15,12 @@ from torch import distributed
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 _TOKENS_PER_BATCH = 1024
+_CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
 
 
 class Measured(NamedTuple):
@@ -42,8 +46,9 @@ class Validation:
         """Measure `model`; on several ranks all of them call this, and all get the same figures."""
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self._device)
-        for batch, counts in self._shares:
-            sums += counts * self._batch_sums(model, batch.to(self._device))
+        with _exact_cache(model):
+            for batch, counts in self._shares:
+                sums += counts * self._batch_sums(model, batch.to(self._device))
         if distributed.is_initialized():
             distributed.all_reduce(sums)
         likelihood, divergence = (sums / self._tokens).tolist()
@@ -75,6 +80,20 @@ def kl_divergence(teacher: Tensor, student: Tensor, *, temperature: float = 1.0)
 def autocast(device: str) -> AbstractContextManager[Any]:
     """Compute in bf16 on a GPU, where the weights are float32; on a CPU float32 is the fastest."""
     return torch.autocast(device, torch.bfloat16) if device == "cuda" else nullcontext()
+
+
+@contextmanager
+def _exact_cache(model: Any) -> Iterator[None]:  # noqa: ANN401
+    """Leave keys and values as they are; training itself rounds them where the recipe says so."""
+    named = (one for name, one in model.named_modules() if name.endswith(_CACHE_QUANTIZERS))
+    rounding = [one for one in named if one.is_enabled]
+    for one in rounding:
+        one.disable()
+    try:
+        yield
+    finally:
+        for one in rounding:
+            one.enable()
 
 
 def _shares(batches: list[Tensor]) -> list[tuple[Tensor, float]]:
