@@ -14,6 +14,7 @@ from bwdeploy.worker.drafts.sequences import TokenSequence, make_batch
 from bwdeploy.worker.drafts.target_model import load_target
 from bwdeploy.worker.drafts.unrolling import UnrolledDraft
 from tests.worker.drafts.training_jobs import train_tiny, training
+from tests.worker.jobs_in_process import quantize_tiny
 from tests.worker.tiny_llama import make_tiny_llama
 
 pytestmark = pytest.mark.gpu
@@ -46,8 +47,11 @@ def test_the_loss_is_that_of_the_cpu(target: Path) -> None:
     assert on_gpu == pytest.approx(on_cpu, rel=0.03)  # bf16 there, float32 here
 
 
-def test_a_step_never_waits_for_the_gpu(target: Path) -> None:
-    draft = unrolled(target, "cuda")
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_step_never_waits_for_the_gpu(target: Path, tmp_path: Path, *, rounded: bool) -> None:
+    if rounded:
+        quantize_tiny(target, tmp_path / "nvfp4", format="nvfp4", device="cuda")
+    draft = unrolled(tmp_path / "nvfp4" if rounded else target, "cuda")
     batch = make_batch(SEQUENCES, steps=3, decay=0.9)
     draft(batch.to("cuda")).backward()  # masks and handles are made once
     torch.cuda.set_sync_debug_mode("error")

@@ -138,8 +138,24 @@ def test_one_bad_timing_does_not_end_drafting_at_all_larger_batches() -> None:
     assert min(disturbed.draft_len_schedule.values()) >= length - 2
 
 
+def test_the_best_length_of_one_user_is_kept_where_larger_batches_hardly_ask_for_another() -> None:
+    """A flat optimum: noise lets three tokens be best at one request, four at the other batch sizes."""
+    lengths = {1: 1.6, 2: 2.0, 3: 2.25, 4: 2.4}  # three and four are equal at δ = 0.8333
+    slopes = {1: 0.84, 2: 0.82, 4: 0.82, 8: 0.82}
+    choice = choose(lengths, [steps(size, 10.0, delta, longest=4) for size, delta in slopes.items()])
+    assert [one.best_draft_len for one in choice.batches] == [3, 4, 4, 4]
+    assert (choice.draft_len, choice.draft_len_schedule) == (3, {1: 3})
+
+
+def test_a_bad_timing_of_one_request_does_not_end_drafting_at_all_batches() -> None:
+    good = [steps(size, 10.0, 1.0) for size in (2, 4, 8, 16, 32)]
+    disturbed = choose(LENGTHS, [steps(1, 10.0, 12.0), *good])
+    assert disturbed.first.best_draft_len == 0
+    assert min(disturbed.draft_len_schedule.values()) > 0
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_no_falling_schedule_is_better_over_the_measured_batches(seed: int) -> None:
+def test_no_falling_schedule_is_much_better_over_the_measured_batches(seed: int) -> None:
     deltas = [((seed + 3) * (index + 2) * 7 % 11) / 2 for index in range(3)]
     timings = [steps(size, 10.0, delta, longest=3) for size, delta in zip((1, 2, 3), deltas, strict=True)]
     lengths = {1: 1.7, 2: 2.2, 3: 2.5}
@@ -156,7 +172,10 @@ def test_no_falling_schedule_is_better_over_the_measured_batches(seed: int) -> N
         for size in (1, 2, 3)
     )
     falling = [one for one in itertools.product(range(4), repeat=3) if one[0] >= one[1] >= one[2]]
-    assert product(chosen) == pytest.approx(max(product(one) for one in falling))
+    # one percent of each of the three batches may go to the best length of the first
+    assert product(chosen) >= max(product(one) for one in falling) * 0.97
+    if chosen[0] != choice.first.best_draft_len:
+        assert product(chosen) == pytest.approx(max(product(one) for one in falling))
 
 
 @settings(max_examples=60, deadline=None)

@@ -72,8 +72,8 @@ def acceptance(
             )
             for batch in (1, 8, 32)
         ),
-        runs=(), greedy_differs=0, device="cpu", dtype="float32", compiled=False, torch_version="1",
-        seconds={}, peak_memory_bytes=1,
+        runs=(), greedy_differs=0, device="cpu", dtype="float32", compiled=False, graphs=False,
+        torch_version="1", seconds={}, peak_memory_bytes=1,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class TrainingPoint(JobData):
     validation: float | None = None
     """Of the metric that decides about stopping."""
     seconds: float = 0.0
-    """Since the training began, without earlier interrupted parts."""
+    """Spent in training, earlier parts of an interrupted one included."""
 
 
 class TrainingCurve(JobData):
@@ -231,10 +231,13 @@ class DraftAcceptance(JobData):
     timings: tuple[StepTiming, ...]
     runs: tuple[SpeculativeRun, ...]
     greedy_differs: int
-    """Tokens in which greedy speculative decoding left plain greedy decoding; 0 but for ties of rounding."""
+    """Answers in which greedy speculative decoding left plain greedy decoding; 0 but for ties of rounding."""
     device: str
     dtype: str
     compiled: bool
+    """The draft ran through torch.compile."""
+    graphs: bool
+    """Timed steps and runs were replays of CUDA graphs."""
     torch_version: str
     seconds: dict[str, float]
     peak_memory_bytes: int

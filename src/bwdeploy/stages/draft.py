@@ -76,7 +76,9 @@ class DraftStage:
         ]
         if lacking:
             raise ToolError(
-                f"the draft has no {' and no '.join(lacking)}", hint="The log of the draft stage says why"
+                f"the draft has no {' and no '.join(lacking)}",
+                hint="Name a draft that has them (config.json, weights as safetensors); of a trained one the "
+                "log of the draft stage says more",
             )
 
     def judge(self, recipe: Recipe, out: Path) -> None:

@@ -286,6 +286,57 @@ def test_one_added_token_is_a_difference(target: Path, tmp_path: Path) -> None:
     assert "384: None in the draft's, '<|tool|>' in the target's" in one.message
 
 
+def test_a_map_or_a_depth_that_the_training_did_not_have_is_refused(target: Path, tmp_path: Path) -> None:
+    tensors = draft_tensors()
+    draft = write_draft(tmp_path / "draft", draft_config(), tensors)
+    write_identity(draft, target, LAYERS)
+    write_draft(draft, draft_config(), tensors | {"d2t": tensors["d2t"] + 1})
+    (one,) = serious(audited(draft, target))
+    assert (one.check, one.severity) == ("draft-map-changed", "error")
+    write_draft(draft, draft_config(), tensors)
+    deeper = change_target(
+        target, tmp_path / "deeper", "config.json", lambda config: config | {"num_hidden_layers": 9}
+    )
+    (one,) = serious(audited(draft, deeper))
+    assert (one.check, one.severity) == ("draft-other-target", "error")
+    assert "of 8 layers, this one has 9" in one.message
+
+
+@pytest.mark.parametrize("written", ["midlayer.{}", "model.layers.0.{}", "eagle_module.layers.0.{}"])
+def test_names_of_every_make_of_drafts_are_known(written: str, target: Path, tmp_path: Path) -> None:
+    prefix = written.partition(".")[0] + "." if not written.startswith("midlayer") else ""
+    tensors = {
+        written.format(name.removeprefix("layers.0.").replace("mlp.", "feed_forward."))
+        if name.startswith("layers.0.")
+        else f"{prefix}{name}": tensor
+        for name, tensor in draft_tensors().items()
+    }
+    assert serious(audited(write_draft(tmp_path, draft_config(), tensors), target)) == []
+
+
+def test_a_draft_in_four_bits_is_no_other_kind_of_draft(target: Path, tmp_path: Path) -> None:
+    torch = import_module("torch")
+    tensors = draft_tensors()
+    for name in [name for name in tensors if "_proj" in name]:
+        rows, columns = tensors.pop(name).shape
+        tensors[name] = torch.full((rows, columns // 2), 17, dtype=torch.uint8)
+        tensors[f"{name}_scale"] = torch.ones(rows, columns // 16, dtype=torch.float8_e4m3fn)
+    (one,) = serious(audited(write_draft(tmp_path, draft_config(), tensors), target))
+    assert (one.check, one.severity) == ("draft-quantized", "warning")
+
+
+def test_an_embedding_of_another_vocabulary_and_endless_layers_are_named(
+    target: Path, tmp_path: Path
+) -> None:
+    torch = import_module("torch")
+    tensors = draft_tensors() | {"embed_tokens.weight": torch.ones(100, HIDDEN, dtype=torch.bfloat16)}
+    (one,) = serious(audited(write_draft(tmp_path / "a", draft_config(), tensors), target))
+    assert "embed_tokens.weight has shape (100, 64)" in one.message
+    config = draft_config(num_hidden_layers=10**9)
+    (one,) = serious(audited(write_draft(tmp_path / "b", config, draft_tensors()), target))
+    assert one.check == "draft-tensor-missing"
+
+
 def test_another_chat_template_is_a_warning_with_what_it_costs(target: Path, tmp_path: Path) -> None:
     draft = write_draft(tmp_path / "draft", draft_config(), draft_tensors())
     write_identity(draft, target, LAYERS)
@@ -296,7 +347,7 @@ def test_another_chat_template_is_a_warning_with_what_it_costs(target: Path, tmp
     assert "1.04" in one.hint
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", TARGET_FILE])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", TARGET_FILE])
 def test_a_damaged_file_is_a_finding_and_no_traceback(name: str, target: Path, tmp_path: Path) -> None:
     draft = write_draft(tmp_path, draft_config(), draft_tensors())
     (draft / name).write_bytes(b"{")

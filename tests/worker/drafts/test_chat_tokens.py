@@ -50,6 +50,12 @@ def test_a_prompt_ends_where_the_answer_begins(tokenizer: Any) -> None:
     assert text.endswith("<|im_start|>assistant\n")
 
 
+def test_a_prompt_of_a_chat_with_its_answer_asks_for_that_answer(tokenizer: Any) -> None:
+    tokenizer.chat_template = TEMPLATE
+    tokens = ChatTokens(tokenizer)
+    assert tokens.prompt(chat(*TURNS)) == tokens.prompt(chat(*TURNS[:3]))
+
+
 def test_every_given_answer_counts_with_its_end(tokenizer: Any) -> None:
     tokenizer.chat_template = TEMPLATE
     assert answers_in(tokenizer, *TURNS) == ["One answer.<|im_end|>\n", "Another answer.<|im_end|>\n"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bwdeploy.errors import RecipeError
-from bwdeploy.worker.drafts.chat_prompts import chat_prompts
+from bwdeploy.worker.drafts.chat_prompts import PROMPTS_FILE, chat_prompts
 from bwdeploy.worker.drafts.conversations import read_conversations
 from tests.worker.drafts.training_jobs import training, write_lines
 
@@ -21,6 +24,21 @@ def test_built_in_prompts_are_thousands_all_different_and_whole() -> None:
     assert len(texts) > 5000
     assert len(set(texts)) == len(texts)
     assert not [text for text in texts if "{" in text or "}" in text or text != text.strip()]
+
+
+def plain(text: str) -> str:
+    words = (word for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in {"a", "an", "the"})
+    return f" {' '.join(words)} "
+
+
+def test_no_prompt_on_which_drafts_are_measured_is_one_of_training() -> None:
+    lines = PROMPTS_FILE.with_name("workloads.jsonl").read_text(encoding="utf-8").splitlines()
+    measured = [json.loads(line) for line in lines]
+    assert len(measured) >= 64
+    assert not {row["prompt"] for row in measured} & {prompt.text for prompt in chat_prompts()}
+    subjects = {prompt.subject for prompt in chat_prompts()}
+    chats = [plain(row["prompt"]) for row in measured if row["workload"] == "chat"]
+    assert not [subject for subject in subjects if any(plain(subject) in chat for chat in chats)]
 
 
 def test_held_out_prompts_are_about_subjects_that_training_never_sees() -> None:
@@ -56,12 +74,39 @@ def test_given_answers_keep_the_chat_up_to_the_last_answer(tmp_path: Path) -> No
     assert {tuple(turn.role for turn in one.turns) for one in chosen.training} == {("user", "assistant")}
 
 
+def test_chats_that_begin_alike_are_not_lost_to_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alike = [{"messages": [USER, ANSWER, {"role": "user", "content": f"{n}?"}]} for n in range(60)]
+    for kind in range(8):  # whichever of the groups comes first
+        data = write_lines(tmp_path / "data.jsonl", *alike, *({"prompt": f"{kind} {n}?"} for n in range(40)))
+        chosen = read_conversations(training(data=data, prompts=100))
+        assert (len(chosen.training), len(chosen.held_out)) == (95, 5)
+        assert {one.group for one in chosen.held_out}.isdisjoint({"Hello?"})
+    assert not caplog.messages
+
+
+def test_prompts_that_are_left_out_for_validation_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        chosen = read_conversations(training(prompts=7704))
+    assert f"{7704 - len(chosen.training) - 64} of 7704 prompts share their subject" in caplog.text
+
+
+def test_data_with_one_request_only_cannot_be_held_out(tmp_path: Path) -> None:
+    rows = [{"messages": [USER, ANSWER, {"role": "user", "content": f"{n}?"}]} for n in range(9)]
+    data = write_lines(tmp_path / "data.jsonl", *rows)
+    with pytest.raises(RecipeError, match="all 9 conversations begin with the same request"):
+        read_conversations(training(data=data, prompts=9))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("{oh\n", "is not JSON"),
         ('["a"]\n', "no object"),
         ({"question": "What?"}, "neither a prompt nor messages, but question"),
+        ('{"prompt": "half \\ud83d"}\n', "half of a character"),
+        ("[" * 100_000 + "\n", "is not JSON"),
         ({"messages": "Hello"}, "no list of turns"),
         ({"messages": [{"role": "user"}]}, "messages[0] has no text"),
         ({"messages": [USER, {"role": "human", "content": "?"}]}, "messages[1] has the role 'human'"),

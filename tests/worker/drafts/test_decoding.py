@@ -174,6 +174,25 @@ class Unused(KnowingDraft):
         super().__init__([[0]], [set()], 1)
 
 
+def test_prompts_and_steps_are_read_at_positions_of_one_layout(
+    target: TargetModel, answers: list[list[int]]
+) -> None:
+    """Another layout is another program to torch.compile, which makes eight of them and then gives up."""
+    strides = []
+
+    class Watched(KnowingDraft):
+        def forward(self, hidden: Any, ids: Any, positions: torch.Tensor, cache: Any) -> torch.Tensor:
+            strides.append(positions.is_contiguous())
+            return super().forward(hidden, ids, positions, cache)
+
+    pair = Pair(target, Watched(answers, MISSES, target.config.vocab_size), Greedy())
+    decoder = RowDecoder(pair, rows=3, longest_prompt=11, new_tokens=8, draft_len=2)
+    with torch.no_grad():
+        decoder.begin(PROMPTS, 2)
+        decoder.step(2)
+    assert strides == [True] * 4
+
+
 class Waits(TorchDispatchMode):  # type: ignore[misc]  # torch is skipped
     """Writes down every operation that copies a value to the host."""
 

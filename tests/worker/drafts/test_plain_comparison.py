@@ -47,6 +47,25 @@ def test_unlikely_token_is_a_fault_and_no_rounding(target: TargetModel) -> None:
         count_differences(target, PROMPTS, plain, [other], new_tokens=1)
 
 
+def test_one_unlikely_token_of_many_answers_is_rounding_at_its_worst(target: TargetModel) -> None:
+    order = ranked(target, PROMPTS[0])
+    rest = [said(1), said(1)]
+    plain, close = [said(order[0]), *rest], [said(order[1]), *rest]
+    far = [said(order[-1]), *rest]
+    assert count_differences(target, PROMPTS, plain, [*[close] * 9, far], new_tokens=1) == 10
+    with pytest.raises(ToolError, match="more than rounding does"):
+        count_differences(target, PROMPTS, plain, [*[close] * 9, *[far] * 3], new_tokens=1)
+
+
+def test_all_draft_lengths_are_looked_at_where_many_answers_differ(target: TargetModel) -> None:
+    order = ranked(target, PROMPTS[0])
+    rest = [said(1), said(1)]
+    plain, close = [said(order[0]), *rest], [said(order[1]), *rest]
+    far = [said(order[-1]), *rest]
+    with pytest.raises(ToolError, match="more than rounding does"):
+        count_differences(target, PROMPTS, plain, [*[close] * 70, *[far] * 50], new_tokens=1)
+
+
 def test_logits_by_position_are_the_models_own(target: TargetModel, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_other_logits(target, PROMPTS[0])
     monkeypatch.setattr(target, "logits", lambda hidden: target.model.lm_head(hidden.flip(1)))

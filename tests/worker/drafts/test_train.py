@@ -146,6 +146,8 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_draft(
     assert answers.stat().st_mtime_ns == before
     assert same(weights(tmp_path), weights(trained[0]))
     assert [point.loss for point in result.curve.points] == [point.loss for point in trained[1].curve.points]
+    seconds = [point.seconds for point in result.curve.points]
+    assert seconds == sorted(seconds)
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_what_to_do(
@@ -182,9 +184,10 @@ def test_settings_that_do_not_fit_are_refused(
     (finding,) = caught.value.findings
     assert finding.path == f"speculative.train.{path}"
     assert said in finding.message
+    assert not list(tmp_path.glob("state/answers-*/*"))  # refused before anything is generated
 
 
-def test_given_answers_train_a_draft_too(target: Path, tmp_path: Path) -> None:
+def write_chats(path: Path) -> str:
     rows = [
         {
             "messages": [
@@ -194,7 +197,19 @@ def test_given_answers_train_a_draft_too(target: Path, tmp_path: Path) -> None:
         }
         for number in range(30)
     ]
-    data = write_lines(tmp_path / "chats.jsonl", *rows)
+    return write_lines(path, *rows)
+
+
+def test_a_model_without_an_answer_to_held_out_prompts_is_named(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bwdeploy.worker.drafts.material._end_tokens", lambda *_: tuple(range(384)))
+    with pytest.raises(RecipeError, match="ends its answer at once to all 3 prompts"):
+        train_tiny(target, tmp_path, data=write_chats(tmp_path / "chats.jsonl"), answers="given")
+
+
+def test_given_answers_train_a_draft_too(target: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.jsonl")
     result = train_tiny(target, tmp_path, data=data, answers="given", layers=2)
     assert result.shape.layers == 2
     assert result.curve.points[-1].loss is not None

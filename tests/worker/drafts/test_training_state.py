@@ -41,12 +41,32 @@ def test_two_checkpoints_are_kept_and_nothing_half_written(state: TrainingState,
     ]
 
 
+def test_a_file_that_a_killed_job_left_half_written_is_overwritten(
+    state: TrainingState, tmp_path: Path
+) -> None:
+    (tmp_path / ".checkpoint-00000005.safetensors.part").write_bytes(b"half")
+    save(state, 5)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-00000005.safetensors"]
+
+
+def test_other_built_in_prompts_have_other_answers(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_state(request(tiny_llama, tmp_path))
+    changed = tmp_path / "prompts.json"
+    changed.write_text("{}")
+    monkeypatch.setattr("bwdeploy.worker.drafts.training_state.PROMPTS_FILE", changed)
+    assert open_state(request(tiny_llama, tmp_path)).answers != first.answers
+
+
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(state: TrainingState) -> None:
     assert state.newest() is None
     assert state.best() is None
 
 
-def test_a_sweep_shares_the_answers_but_not_the_training(tiny_llama: Path, tmp_path: Path) -> None:
+def test_drafts_of_two_widths_share_the_answers_but_not_the_training(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
     narrow = open_state(request(tiny_llama, tmp_path, ffn_width=32))
     wide = open_state(request(tiny_llama, tmp_path, ffn_width=64))
     assert narrow.answers == wide.answers

@@ -57,6 +57,15 @@ def test_loss_and_gradients_are_those_of_modelopt(directory: Path, reduced: bool
         torch.testing.assert_close(gradients[name], value.grad, rtol=1e-3, atol=1e-6, msg=name)
 
 
+def test_masks_of_long_sequences_do_not_pile_up(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bwdeploy.worker.drafts.unrolling._MOST_KEPT", 96 * 96)
+    draft = UnrolledDraft(eagle_of(directory), STEPS)
+    with torch.no_grad():
+        for length in (40, 70, 100, 130):
+            draft(make_batch([TokenSequence(tuple(range(length)), ((9, 30),))], steps=STEPS, decay=1.0))
+    assert {length for length, _ in draft._masks} == {160}
+
+
 def test_validation_counts_what_real_speculative_decoding_accepts(directory: Path) -> None:
     eagle = eagle_of(directory)
     prompts = [list(range(start, start + 12)) for start in (10, 50, 90, 130)]

@@ -50,6 +50,8 @@ def line(**row: Any) -> str:
         (line() * 4 + line(workload=None), "p.jsonl:5 has no text under 'workload'"),
         (line(prompt=["a"]), "has no text under 'prompt'"),
         (line(prompt="  "), "has no text under 'prompt'"),
+        ('{"prompt": "half a smile \\ud83d", "workload": "chat"}\n', "has no text under 'prompt'"),
+        ("[" * 100_000 + "\n", r"p\.jsonl:1 is not JSON"),
         (line(workload="x" * 101), "name of the workload is too long"),
         (line() * 4 + line(workload="code") * 3, "3 prompts of workload 'code' give no interval"),
     ],

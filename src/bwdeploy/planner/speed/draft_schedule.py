@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
     from bwdeploy.planner.speed.step_costs import StepCost
 
+_FOR_THE_FIRST = 0.01
+"""Speed that the best length of the smallest batch may cost, on average over the batch sizes: it is what one
+user sees and what is held against real runs, and timings are not better than that."""
+
 
 def draft_schedule(costs: Mapping[int, StepCost], lengths: Mapping[int, float]) -> dict[int, int]:
     """The schedule that loses least of the speed of the best length at each batch size, and never rises.
 
     Where the best lengths fall by themselves it is they. Where noise in the timings lets one rise, the loss
-    is counted (in logarithms of speed) at every batch size that was measured or where the best one changes.
+    is counted (in logarithms of speed) at every batch size that was measured or where the best one changes,
+    and of schedules that are nearly as good the one with the best length of the smallest batch is taken.
     """
     sizes = sorted({1, *costs, *_changes(costs, lengths)})
     shorter_first = sorted(lengths)
@@ -33,7 +38,10 @@ def draft_schedule(costs: Mapping[int, StepCost], lengths: Mapping[int, float]) 
                 cost.per_token_ms(draft_len, lengths[draft_len]) / cost.per_token_ms(best, lengths[best])
             )
             kept[draft_len] = (loss + best_rest[0], (draft_len, *best_rest[1]))
-    chosen = min((kept[draft_len] for draft_len in shorter_first), key=lambda one: one[0])[1]
+    best_loss, chosen = min((kept[draft_len] for draft_len in shorter_first), key=lambda one: one[0])
+    loss_with_first, with_first = kept[best_length(cost_at(costs, sizes[0]), lengths)]
+    if loss_with_first - best_loss <= _FOR_THE_FIRST * len(sizes):
+        chosen = with_first
     steps = zip((None, *chosen), chosen, sizes, strict=False)
     return {size: draft_len for before, draft_len, size in steps if draft_len != before}
 

@@ -27,7 +27,7 @@ _LOOK_EVERY = 32
 _CPU_ROWS = 32
 _MOST_ROWS = 1024
 _CACHE_SHARE = 0.2
-"""Of the GPU's memory, for the keys and values of one batch; growing, they need as much once more."""
+"""Of the GPU's memory beside the model, for keys and values of a batch; growing, they need as much again."""
 
 
 class Question(NamedTuple):
@@ -123,6 +123,7 @@ def _rows_at_once(model: Any, questions: Sequence[Question]) -> int:  # noqa: AN
     per_token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads)
     longest = max(question.longest for question in questions)
     memory: int = torch.cuda.get_device_properties(model.device).total_memory
+    memory -= sum(parameter.nbytes for parameter in model.parameters())
     fitting: int = int(memory * _CACHE_SHARE) // (per_token * per_head * model.dtype.itemsize * longest)
     return max(1, min(_MOST_ROWS, fitting))
 

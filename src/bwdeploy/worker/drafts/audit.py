@@ -64,7 +64,7 @@ def _findings(
     if not any(one.check in _BY_SIZE for one in of_size):
         yield from weights.check_names_and_shapes(files, shape, target)
     with TensorReader(request.draft) as reader:
-        yield from vocabulary.check_maps(files, shape, reader)
+        yield from vocabulary.check_maps(files, shape, reader, identity)
         yield from weights.check_values(
             files,
             reader,

@@ -2,7 +2,8 @@
 
 They stand in `data/chat_prompts.json` as kinds, each with templates (`{}` is the place of the subject) and
 subjects. What a prompt is about is its group: whoever holds prompts back holds back whole subjects, so that
-a held-out prompt is about something that training never saw.
+a held-out prompt is about something that training never saw. So are the chat prompts on which drafts are
+measured (`data/workloads.jsonl`): none of them names a subject of these.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-_FILE = Path(__file__).with_name("data") / "chat_prompts.json"
+PROMPTS_FILE = Path(__file__).with_name("data") / "chat_prompts.json"
 
 
 class ChatPrompt(NamedTuple):
@@ -23,7 +24,7 @@ class ChatPrompt(NamedTuple):
 
 def chat_prompts() -> list[ChatPrompt]:
     """All of them, in the order of the file."""
-    kinds = json.loads(_FILE.read_text(encoding="utf-8"))
+    kinds = json.loads(PROMPTS_FILE.read_text(encoding="utf-8"))
     return [
         ChatPrompt(text=template.format(subject), subject=subject)
         for kind in kinds.values()

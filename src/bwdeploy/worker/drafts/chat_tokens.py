@@ -27,12 +27,12 @@ class ChatTokens:
         self._tokenizer = tokenizer
 
     def prompt(self, conversation: Conversation) -> list[int]:
-        """Tokens up to where the model begins its answer.
+        """Tokens up to where the model begins its answer to the last request.
 
         Raises:
             RecipeError: the template refuses these turns, or there is none for more than one turn.
         """
-        turns = conversation.turns
+        turns = _before_last_answer(conversation.turns)
         if self._tokenizer.chat_template:
             return self._pieces([self._text(conversation, turns, answer_follows=True)])[0]
         if len(turns) > 1:
@@ -101,3 +101,9 @@ class ChatTokens:
             list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
             for text in texts
         ]
+
+
+def _before_last_answer(turns: Sequence[Turn]) -> Sequence[Turn]:
+    """Without the assistant's turns at the end: a conversation with given answers ends with one."""
+    asked = max((index for index, turn in enumerate(turns) if turn.role != "assistant"), default=-1)
+    return turns[: asked + 1]

@@ -1,14 +1,17 @@
 """What a draft is trained on, before it becomes tokens: conversations from a file, or the built-in prompts.
 
-A tenth of them (64 at most) is held out for validation: whole groups, so that the same request never stands
-on both sides. Which ones depends on their text alone; the seed decides about the rest.
+A tenth of them (64 at most) is held out for validation. Requests of one group (the same first request, or a
+built-in prompt's subject) never stand on both sides: as many groups as prompts are held out, chosen by their
+text alone, so that the seed decides only which of their prompts are used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +35,7 @@ _FORMAT = (
 )
 _HELD_OUT_SHARE = 10
 _MOST_HELD_OUT = 64
+_LOG = logging.getLogger(__name__)
 
 
 class Turn(NamedTuple):
@@ -66,12 +70,30 @@ def read_conversations(training: DraftTraining) -> Conversations:
     if len(every) < training.prompts or training.prompts < 2:  # noqa: PLR2004 - one on each side
         raise _too_few(training, len(every))
     random.Random(training.seed).shuffle(every)  # noqa: S311 - reproducible choice, no secret
-    groups = sorted({one.group for one in every}, key=_digest)
-    held_groups = set(groups[: -(-len(groups) // _HELD_OUT_SHARE)])
-    held_out = [one for one in every if one.group in held_groups]
-    wanted = min(_MOST_HELD_OUT, max(1, training.prompts // _HELD_OUT_SHARE), len(held_out))
+    wanted = min(_MOST_HELD_OUT, max(1, training.prompts // _HELD_OUT_SHARE))
+    held_groups = _held_groups(every, wanted)
+    held_out = [one for one in every if one.group in held_groups][:wanted]
     rest = [one for one in every if one.group not in held_groups]
-    return Conversations(training=rest[: training.prompts - wanted], held_out=held_out[:wanted])
+    if not rest:
+        raise recipe_error(
+            _PATH,
+            f"all {len(every)} conversations begin with the same request, so that none can be held out",
+            hint="Give conversations about different requests.",
+        )
+    if len(rest) < training.prompts - len(held_out):
+        _LOG.warning(
+            "%d of %d prompts share their subject with held-out ones and are left out",
+            training.prompts - len(held_out) - len(rest),
+            training.prompts,
+        )
+    return Conversations(training=rest[: training.prompts - len(held_out)], held_out=held_out)
+
+
+def _held_groups(every: list[Conversation], wanted: int) -> set[str]:
+    """As many groups as `wanted`, a tenth of all at most; small ones first, not to lose half of the data."""
+    sizes = Counter(one.group for one in every)
+    groups = sorted(sizes, key=lambda group: (sizes[group] * _HELD_OUT_SHARE > len(every), _digest(group)))
+    return set(groups[: min(wanted, -(-len(groups) // _HELD_OUT_SHARE))])
 
 
 def _digest(group: str) -> bytes:
@@ -114,7 +136,7 @@ def _file(path: Path, *, given: bool) -> Iterator[Conversation]:
 def _line(line: str, place: str, *, given: bool) -> Conversation:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(place, f"this line is not JSON ({error})") from error
     if not isinstance(row, dict):
         raise _wrong(place, f"this line is no object but {row!r:.60}")
@@ -130,7 +152,17 @@ def _line(line: str, place: str, *, given: bool) -> Conversation:
     if group is None:
         needed = "a user turn with the assistant's answer, for answers: given" if given else "a user turn"
         raise _wrong(place, f"this line needs {needed}")
+    if not all(_is_text(turn.content) for turn in kept):
+        raise _wrong(place, "its text holds half of a character (a lone surrogate), which no tokenizer reads")
     return Conversation(kept, group, place)
+
+
+def _is_text(content: str) -> bool:
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _turns(found: Any, place: str) -> list[Turn]:  # noqa: ANN401 - any JSON value

@@ -58,6 +58,11 @@ class RowDecoder:
         self._replaced: dict[int, Step] = {}
         self._starts: list[int] = []
 
+    @property
+    def device(self) -> torch.device:
+        """Where it decodes."""
+        return self._count.device
+
     def begin(self, prompts: Sequence[Sequence[int]], draft_len: int) -> None:
         """Read the prompts (token ids, at most one a row) and draft the first tokens."""
         self._starts = [len(prompt) for prompt in prompts]
@@ -100,16 +105,13 @@ class RowDecoder:
         self._propose(draft_len, captured, positions, torch.zeros_like(self._count))
         return self._drafts
 
-    def wait(self) -> None:
-        """Until the device has done everything."""
-        if self._count.is_cuda:
-            torch.cuda.synchronize()
-
-    def run(self, draft_len: int) -> None:
-        """Step until every row is done."""
+    def run(self, draft_len: int, *, after_step: Callable[[], object] | None = None) -> None:
+        """Step until every row is done, and up to 15 times more."""
         for taken in range(0, self._new_tokens, _STEPS_BETWEEN_LOOKS):
             for _ in range(min(_STEPS_BETWEEN_LOOKS, self._new_tokens - taken)):
                 self.step(draft_len)
+                if after_step is not None:
+                    after_step()
             if bool(self._done.all()):
                 return
 
@@ -126,7 +128,7 @@ class RowDecoder:
 
     def _prefill(self, width: int, draft_len: int) -> None:
         """Read all but each prompt's last token, which the first step reads."""
-        positions = self._columns[:width].expand(self._rows, width)
+        positions = self._columns[:width].repeat(self._rows, 1)
         _, captured = self._read(self._tokens[:, :width], positions, draft_len)
         if draft_len:
             self._propose(draft_len, captured, positions, self._count - 2)

@@ -46,11 +46,10 @@ class _Distillation(torch.autograd.Function):  # type: ignore[misc]
             wanted = _probabilities(target[rows], vocabulary)
             for step in range(hidden.shape[0]):
                 part, weight = hidden[step, rows], weights[step, rows]
-                logits = (part @ matrix.T).float()
-                norm = torch.logsumexp(logits, dim=-1)
-                # H(p, q) = log Σ exp z - Σ p z, and its gradient is softmax(z) - p.
-                loss += (weight * (norm - (wanted * logits).sum(-1))).sum()
-                slope = logits.sub_(norm[:, None]).exp_().sub_(wanted).mul_(weight[:, None]).to(hidden.dtype)
+                logs = torch.log_softmax((part @ matrix.T).float(), dim=-1)
+                # H(p, q) = -Σ p log q, and its gradient with respect to the logits is q - p.
+                loss -= (weight * (wanted * logs).sum(-1)).sum()
+                slope = logs.exp_().sub_(wanted).mul_(weight[:, None]).to(hidden.dtype)
                 hidden_gradient[step, rows] = slope @ matrix
                 head_gradient += slope.T @ part
         ctx.save_for_backward(hidden_gradient, head_gradient)

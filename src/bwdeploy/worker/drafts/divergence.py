@@ -36,6 +36,5 @@ class LossWatch:
 def _diverged(reason: str, step: int, learning_rate: float) -> ToolError:
     return ToolError(
         f"The training of the draft diverged at step {step}: {reason} (learning rate {learning_rate:.2g}).",
-        hint="Lower speculative.train.learning_rate (a third of it, say) or raise warmup_steps; the answers "
-        "that were generated are kept and used again.",
+        hint="Lower speculative.train.learning_rate (a third of it, say) or raise warmup_steps.",
     )

@@ -1,7 +1,6 @@
-"""The tensors of a draft under one set of names, whoever wrote them.
+"""The tensors of a draft under one set of names (see `shape`), whoever wrote them.
 
-ModelOpt exports `layers.0.*`, most published drafts have `midlayer.*`, Llama 4's say `feed_forward`. Weights
-of a quantized draft come back dequantized. The names here are ModelOpt's.
+Weights of a quantized draft come back dequantized.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bwdeploy.worker.drafts.shape import canonical_name
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy_runtime.quantization import CheckpointError, TensorReader, is_scale, layout_of, read_weight
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SECTION = "speculative.draft"
-_PREFIXES = ("eagle_module.", "model.")
-_RENAMED = (
-    (re.compile(r"^midlayer\.(?=\d+\.)"), "layers."),
-    (re.compile(r"^midlayer\."), "layers.0."),
-    (re.compile(r"\.feed_forward\."), ".mlp."),
-)
 _UNUSED = re.compile(r"(^|\.)(t2d|rotary_emb\.inv_freq)$")
 """t2d is d2t seen from the other side; rotary frequencies follow from the configuration."""
 
@@ -72,15 +66,6 @@ class DraftTensors:
                 f"the draft holds {count} tensors that no EAGLE3 draft of Llama's kind has ({names})",
                 hint="Drafts of other kinds cannot be measured here; set draft_len to a number.",
             )
-
-
-def canonical_name(name: str) -> str:
-    """ModelOpt's name of a draft's tensor."""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    for pattern, replacement in _RENAMED:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ class Eagle3Draft(nn.Module):  # type: ignore[misc]  # torch is skipped
             for index in range(llama.num_hidden_layers)
         )
         self._norm = rms_norm(tensors.take("norm.weight"), llama)
-        self._rope = LlamaRotaryEmbedding(config=llama, device=target.device)
+        self._rope = LlamaRotaryEmbedding(config=llama).to(target.device)
         # In a tuple, because parts of the target are no parts of this module.
         self._ends = (_embedding(tensors, llama, target), _head(tensors, llama, target))
 

@@ -32,7 +32,7 @@ def export_draft(eagle: EagleModel, target: Path, out: Path) -> DraftShape:
     update_json(out / "config.json", lambda config: _repaired(config, eagle))
     write_identity(out, target, eagle.hidden_layers)
     make_readable(out)
-    return shape_of(read_draft(out), target_layers=eagle.model.config.num_hidden_layers)
+    return shape_of(read_draft(out), target_layers=eagle.model.config.get_text_config().num_hidden_layers)
 
 
 def _repaired(config: dict[str, Any], eagle: EagleModel) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def prepare_material(
     held_out = _questions(training, chat, chosen.held_out, copies=1)
     own = training.answers == "target"
     asked = _questions(training, chat, chosen.training, copies=training.answers_per_prompt) if own else []
+    _refuse_too_few(training, len(asked) if own else len(chosen.training))  # before hours of generation
     questions = held_out + asked
     how = Answering(training.temperature, _end_tokens(request.target, target), training.seed)
 
@@ -68,8 +69,15 @@ def prepare_material(
     answered = read_answers(target.model, questions, state)
     given = [] if own else [_shortened(chat.given(one), training.seq_len) for one in chosen.training]
     usable = [one for one in given + answered[len(held_out) :] if len(one.rows())]
-    _refuse_too_few(training, usable)
-    return Material(training=usable, held_out=[one for one in answered[: len(held_out)] if len(one.rows())])
+    _refuse_too_few(training, len(usable))
+    validated = [one for one in answered[: len(held_out)] if len(one.rows())]
+    if not validated:
+        raise recipe_error(
+            f"{SECTION}.prompts",
+            f"the model ends its answer at once to all {len(held_out)} prompts held out for validation",
+            hint="Raise prompts, or look at what the model answers: its chat template may be wrong.",
+        )
+    return Material(training=usable, held_out=validated)
 
 
 def _questions(
@@ -119,10 +127,10 @@ def _shortened(sequence: TokenSequence, longest: int) -> TokenSequence:
     )
 
 
-def _refuse_too_few(training: DraftTraining, usable: list[TokenSequence]) -> None:
-    if len(usable) < training.batch_size:
+def _refuse_too_few(training: DraftTraining, sequences: int) -> None:
+    if sequences < training.batch_size:
         raise recipe_error(
             f"{SECTION}.batch_size",
-            f"one step takes {training.batch_size} sequences, but the data makes {len(usable)}",
+            f"one step takes {training.batch_size} sequences, but the data makes {sequences}",
             hint="Lower batch_size, or raise prompts or answers_per_prompt.",
         )

@@ -24,7 +24,7 @@ from bwdeploy.worker.drafts.pair import Pair
 from bwdeploy.worker.drafts.plain_comparison import count_differences, refuse_other_logits
 from bwdeploy.worker.drafts.sampling import Greedy, Sampled
 from bwdeploy.worker.drafts.target_model import TargetModel, load_target, stop_rounding_inputs
-from bwdeploy.worker.drafts.timing import Graphs, time_runs, time_steps
+from bwdeploy.worker.drafts.timing import Graphs, time_runs, time_sizes, time_steps
 from bwdeploy.worker.drafts.workloads import read_prompts, tokenize
 from bwdeploy.worker.process import peak_memory_bytes
 from bwdeploy.worker.quantize import Clock, device_name, peak_gpu_memory, refuse_wrong_device
@@ -80,6 +80,7 @@ def run(request: MeasureDraft, report: Report) -> DraftAcceptance:
         device=device_name(request.device),
         dtype=str(bench.target.dtype).removeprefix("torch."),
         compiled=request.measurement.compile,
+        graphs=bench.graphs,
         torch_version=version("torch"),
         seconds=clock.seconds,
         peak_memory_bytes=peak_memory_bytes(),
@@ -112,6 +113,11 @@ class _Bench:
         """Of each prompt."""
         return [prompt.workload for prompt in self._prompts]
 
+    @property
+    def graphs(self) -> bool:
+        """Whether steps are replayed from CUDA graphs."""
+        return self._graphs.used
+
     def greedy(self) -> tuple[list[Acceptance], Runs]:
         """Plain decoding, and speculative decoding at each length."""
         found = {length: self._decode(Greedy(), length) for length in (0, *self._lengths)}
@@ -123,9 +129,9 @@ class _Bench:
         return {length: self._decode(rule, length) for length in self._lengths}
 
     def timings(self) -> tuple[StepTiming, ...]:
-        """Of each batch size."""
+        """Of each batch size that there is memory for."""
         sizes = sorted(set(self._measurement.batch_sizes))
-        return tuple(self._timing(size, number, len(sizes)) for number, size in enumerate(sizes))
+        return time_sizes(sizes, lambda size: self._timing(size, sizes.index(size), len(sizes)))
 
     def runs(self) -> tuple[SpeculativeRun, ...]:
         """Real decoding, one prompt at a time, workloads in turn."""

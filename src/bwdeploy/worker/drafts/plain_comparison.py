@@ -29,6 +29,9 @@ bits; a wrong mask or position by about 1."""
 _LARGEST_GAP = 2.0
 """Of two tokens' logits that may change places, in standard deviations of all; the most likely token of a
 sure model lies 5 to 10 above the mean."""
+_RARE = 0.2
+"""Share of answers that may lie beyond the gap: an answer first differs where rounding happened to move the
+logits most, and the worst of many such places says nothing about the others."""
 _CHECKED = 64
 _HINT = "Set speculative.draft_len to a number and leave measure out."
 
@@ -61,21 +64,22 @@ def count_differences(
     """How many answers leave those of plain greedy decoding, each at one token of the same rank.
 
     Raises:
-        ToolError: one of the first of them does so where the two tokens are not nearly as likely.
+        ToolError: too many of them do so where the two tokens are not nearly as likely.
     """
     places = [
         place for found in speculative for place in _first_differences(prompts, plain, found, new_tokens)
     ]
     if not places:
         return 0
-    gap = max(_gap(target, *place) for place in places[:_CHECKED])
+    gaps = [_gap(target, *place) for place in places[:: -(-len(places) // _CHECKED)]]
+    beyond = [gap for gap in gaps if not gap <= _LARGEST_GAP]
     _LOG.warning(
-        "%d answers leave plain greedy decoding, by at most %.3f standard deviations", len(places), gap
+        "%d answers leave plain greedy decoding, by at most %.3f standard deviations", len(places), max(gaps)
     )
-    if not gap <= _LARGEST_GAP:
+    if len(beyond) > _RARE * len(gaps):
         raise ToolError(
-            f"Greedy speculative decoding left plain decoding for a token whose logit is {gap:.1f} standard "
-            "deviations lower: more than rounding does.",
+            f"Greedy speculative decoding left plain decoding for a token whose logit is {max(beyond):.1f} "
+            "standard deviations lower: more than rounding does.",
             hint=_HINT,
         )
     return len(places)

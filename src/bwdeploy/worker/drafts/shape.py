@@ -1,7 +1,7 @@
 """An EAGLE3 draft as its files describe it: configuration, tensors under one set of names, its shape.
 
-Two layouts are read: ModelOpt's export (`layers.0.*`) and the one that most published drafts have
-(`midlayer.*`). Reads JSON and safetensors headers, never a weight; judges nothing (see `audit`).
+ModelOpt exports `layers.0.*`, most published drafts have `midlayer.*`, Llama 4's say `feed_forward`; the
+names here are ModelOpt's. Reads JSON and safetensors headers, never a weight; judges nothing (see `audit`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ CAPTURED = 3
 """Layers of the target that an EAGLE3 draft reads, where its configuration does not list them."""
 MAPS = ("d2t", "t2d")
 """Draft token → offset to its token of the target, and target token → whether the draft has it."""
-_MIDLAYER = re.compile(r"^midlayer\.(?!\d)")
-_NUMBERED_MIDLAYER = re.compile(r"^midlayer\.(?=\d)")
+_PREFIXES = ("eagle_module.", "model.")
+_RENAMED = (
+    (re.compile(r"^midlayer\.(?=\d+\.)"), "layers."),
+    (re.compile(r"^midlayer\."), "layers.0."),
+    (re.compile(r"\.feed_forward\."), ".mlp."),
+)
+_PACKED = {"U8", "I8"}
+"""Types in which one stored number may be two of the tensor's."""
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _BUFFERS = (".rotary_emb.inv_freq",)
 
@@ -39,8 +45,9 @@ class DraftFiles(NamedTuple):
     """ModelOpt's name → the name in the file."""
 
     def size(self, name: str, axis: int) -> int | None:
-        """One dimension of a tensor; None when the draft does not have it."""
-        shape = self.tensors[name].shape if name in self.tensors else ()
+        """One dimension of a tensor; None when the draft does not have it, or packs its values."""
+        header = self.tensors.get(name)
+        shape = () if header is None or header.dtype in _PACKED else header.shape
         return shape[axis] if axis < len(shape) else None
 
     def number(self, key: str) -> int | None:
@@ -66,15 +73,15 @@ def read_draft(directory: Path) -> DraftFiles:
     for file in files:
         for name, header in read_header(file).items():
             if not name.endswith(_BUFFERS):
-                tensors[_canonical(name)] = header
-                stored[_canonical(name)] = name
+                tensors[canonical_name(name)] = header
+                stored[canonical_name(name)] = name
     return DraftFiles(config=config, tensors=tensors, stored_names=stored)
 
 
 def shape_of(files: DraftFiles, *, target_layers: int) -> DraftShape:
     """The draft's shape; what neither configuration nor tensors say is 0."""
     hidden = files.number("hidden_size") or files.size("norm.weight", 0) or 0
-    vocab = files.number("vocab_size") or 0
+    vocab = files.number("vocab_size") or files.size("t2d", 0) or files.size("embed_tokens.weight", 0) or 0
     drafted = files.size("lm_head.weight", 0) or files.size("d2t", 0) or files.number("draft_vocab_size")
     architectures = files.config.get("architectures")
     return DraftShape(
@@ -121,6 +128,10 @@ def stored_dtype(files: DraftFiles) -> str:
     return next((_DTYPES.get(dtype, dtype) for dtype, _ in counts.most_common(1)), "")
 
 
-def _canonical(name: str) -> str:
-    plain = name.removeprefix("model.")
-    return _NUMBERED_MIDLAYER.sub("layers.", _MIDLAYER.sub("layers.0.", plain))
+def canonical_name(name: str) -> str:
+    """ModelOpt's name of a draft's tensor."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    for pattern, replacement in _RENAMED:
+        name = pattern.sub(replacement, name)
+    return name

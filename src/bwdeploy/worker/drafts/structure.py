@@ -95,12 +95,25 @@ def check_layers(
             "TensorRT-LLM's default",
             severity="info",
         )
-    trained = identity.get("hidden_layers") if identity else None
-    if trained is not None and list(trained) != list(layers):
+    if identity is not None:
+        yield from _check_trained(layers, target, identity)
+
+
+def _check_trained(
+    layers: tuple[int, ...], target: Target, identity: Mapping[str, Any]
+) -> Iterator[AuditFinding]:
+    trained, depth = identity["hidden_layers"], identity.get("layers", target.layers)
+    if list(trained) != list(layers):
         yield finding(
             "draft-layers-differ",
             f"the draft was trained on layers {trained}, its configuration says {list(layers)}",
             hint="config.json was changed after the training: put the trained layers back.",
+        )
+    if depth != target.layers:
+        yield finding(
+            "draft-other-target",
+            f"the draft was trained for a model of {depth} layers, this one has {target.layers}",
+            hint="Trained for another model of the family: train one for this model.",
         )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +16,7 @@ from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -33,8 +32,7 @@ class StoredTensors(NamedTuple):
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
     """Write `path`; another process sees it whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
+    temporary = path.with_name(f".{path.name}.part")  # of one name: what a killed job left is overwritten
     try:
         save_file(dict(tensors), temporary, metadata={"facts": json.dumps(facts)})
         with temporary.open("rb") as written:

@@ -22,6 +22,7 @@ from bwdeploy.worker.drafts.material import Target, prepare_material
 from bwdeploy.worker.drafts.modelopt_eagle import attach_draft, captured_layers, draft_vocabulary
 from bwdeploy.worker.drafts.processes import train_in_processes
 from bwdeploy.worker.drafts.ranks import Ranks
+from bwdeploy.worker.drafts.shared_rounding import share_roundings
 from bwdeploy.worker.drafts.target_model import load_target
 from bwdeploy.worker.drafts.training_loop import TrainingLoop
 from bwdeploy.worker.drafts.training_state import open_state
@@ -113,6 +114,7 @@ def _load(request: TrainDraft, ranks: Ranks) -> Target:
         request.target, trust_remote_code=request.trust_remote_code
     )
     model = load_target(request.target, device=ranks.device, trust_remote_code=request.trust_remote_code)
+    share_roundings(model)
     return Target(model.eval(), tokenizer)
 
 

@@ -81,7 +81,7 @@ class TrainingLoop:
         )
         self._points: list[TrainingPoint] = []
         self._best = (0, -math.inf)
-        self._started = time.monotonic()
+        self._began = time.monotonic()
 
     def run(self) -> Trained | None:
         """Train from the newest checkpoint, or from the start, to the last step; None but for rank 0.
@@ -145,7 +145,7 @@ class TrainingLoop:
         if measured > self._best[1]:
             self._best = (step, measured)
             self._state.save_best(weights)
-        seconds = round(time.monotonic() - self._started, 2)
+        seconds = round(time.monotonic() - self._began, 2)
         self._points.append(TrainingPoint(step=step, loss=loss, validation=measured, seconds=seconds))
         self._save(step, weights)
 
@@ -181,6 +181,7 @@ class TrainingLoop:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self._points = [TrainingPoint.model_validate(point) for point in found.facts["points"]]
+        self._began -= self._points[-1].seconds
         self._best = (found.facts["best"][0], found.facts["best"][1])
         return int(found.facts["step"])
 

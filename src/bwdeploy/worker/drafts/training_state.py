@@ -5,7 +5,7 @@
     state/training-DIGEST/best.safetensors                    the draft with the best validation
 
 The digests are those of everything that the content depends on, so that a state of another request is never
-read, and trainings that differ in the draft alone (a sweep) share their answers.
+read, and trainings in one directory that differ in the draft alone share their answers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bwdeploy.worker.drafts.chat_prompts import PROMPTS_FILE
+from bwdeploy.worker.drafts.conversations import BUILTIN
 from bwdeploy.worker.drafts.tensor_files import StoredTensors, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -77,8 +79,8 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _data_stamp(data: str) -> str:
-    """What tells a changed data file; a file that cannot be read is refused where it is read."""
-    path = Path(data.removeprefix("file://"))
+    """What tells changed data; a file that cannot be read is refused where it is read."""
+    path = PROMPTS_FILE if data == BUILTIN else Path(data.removeprefix("file://"))
     if not path.is_file():
         return ""
     with path.open("rb") as content:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from bwdeploy.worker.drafts.sequences import Batch
 
 
+_MOST_KEPT = 2**27
+"""Elements of all kept masks together, 256 MiB in bf16: those of sequences up to about 2,000 tokens."""
+
+
 class Unrolled(NamedTuple):
     """What both models say at a batch's rows."""
 
@@ -90,6 +94,8 @@ class UnrolledDraft(nn.Module):  # type: ignore[misc]
         if step == 0:
             return None  # plainly causal: attention has a faster way
         if (length, step) not in self._masks:
+            if sum(mask.numel() for mask in self._masks.values()) > _MOST_KEPT:
+                self._masks.clear()
             (target,) = self._target
             self._masks[length, step] = _later_mask(target, length, step)
         return self._masks[length, step]

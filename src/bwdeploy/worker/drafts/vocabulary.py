@@ -10,7 +10,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bwdeploy.worker.audit_files import finding
-from bwdeploy.worker.drafts.target import chat_template, text_digest, vocabulary, vocabulary_digest
+from bwdeploy.worker.drafts.target import (
+    chat_template,
+    map_digest,
+    text_digest,
+    vocabulary,
+    vocabulary_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,9 +37,12 @@ _SHOWN = 3
 def check_sizes(files: DraftFiles, shape: DraftShape, target: Target) -> Iterator[AuditFinding]:
     """The sizes of both vocabularies."""
     if shape.vocab_size != target.vocab_size:
+        message = f"the draft's vocabulary has {shape.vocab_size} tokens, the target's {target.vocab_size}"
+        if not shape.vocab_size:
+            message = f"the draft's config.json has no vocab_size; the target's is {target.vocab_size}"
         yield finding(
             "draft-vocabulary",
-            f"the draft's vocabulary has {shape.vocab_size} tokens, the target's {target.vocab_size}",
+            message,
             hint=f"{_OTHER_MODEL} Or one of the two was resized for added tokens.",
         )
     rows, said = files.size("lm_head.weight", 0), files.number("draft_vocab_size")
@@ -46,7 +55,9 @@ def check_sizes(files: DraftFiles, shape: DraftShape, target: Target) -> Iterato
         )
 
 
-def check_maps(files: DraftFiles, shape: DraftShape, reader: TensorReader) -> Iterator[AuditFinding]:
+def check_maps(
+    files: DraftFiles, shape: DraftShape, reader: TensorReader, identity: Mapping[str, Any] | None
+) -> Iterator[AuditFinding]:
     """d2t holds for each draft token the offset to its id in the target's vocabulary."""
     if "d2t" not in files.tensors:
         if shape.draft_vocab_size < shape.vocab_size:
@@ -67,7 +78,16 @@ def check_maps(files: DraftFiles, shape: DraftShape, reader: TensorReader) -> It
             hint="Map and head come from two different drafts.",
         )
     ids = import_module("torch").arange(len(d2t)) + d2t
-    yield from _check_ids(files, d2t, ids, vocab=shape.vocab_size)
+    if shape.vocab_size:
+        yield from _check_ids(files, d2t, ids, vocab=shape.vocab_size)
+    trained = (identity or {}).get("d2t_sha256")
+    if trained is not None and trained != map_digest(d2t):
+        yield finding(
+            "draft-map-changed",
+            "d2t is not the map that the draft was trained with",
+            tensor=files.stored_names["d2t"],
+            hint="Map and head come from two different drafts: take the files of one training.",
+        )
     if "t2d" in files.tensors:
         yield from _check_inverse(files, ids, reader.tensor(files.stored_names["t2d"]).flatten())
 

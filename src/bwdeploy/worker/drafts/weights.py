@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bwdeploy.worker.audit_files import finding
 from bwdeploy.worker.drafts.shape import MAPS, stored_dtype
+from bwdeploy_runtime.quantization import is_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,8 @@ def check_names_and_shapes(files: DraftFiles, shape: DraftShape, target: Target)
             hint="The export broke off, or config.json belongs to another draft.",
         )
     known = {*expected, "embed_tokens.weight", *MAPS}
-    unexpected = [name for name in files.tensors if name not in known and not name.endswith(_OPTIONAL)]
+    known |= {name for name in files.tensors if name.endswith(_OPTIONAL) or is_scale(name)}
+    unexpected = [name for name in files.tensors if name not in known]
     if unexpected:
         yield finding(
             "draft-tensor-unexpected",
@@ -98,7 +100,7 @@ def expected_tensors(files: DraftFiles, shape: DraftShape, target: Target) -> di
         "norm.weight": (hidden,),
         "layers.0.hidden_norm.weight": (hidden,),
     }
-    for layer in range(shape.layers):
+    for layer in range(min(shape.layers, len(files.tensors))):  # whatever number config.json says
         place, read = f"layers.{layer}", hidden if layer else 2 * hidden
         expected |= {
             f"{place}.input_layernorm.weight": (hidden,),
@@ -115,7 +117,7 @@ def expected_tensors(files: DraftFiles, shape: DraftShape, target: Target) -> di
     own_head = "lm_head.weight" in files.tensors or shape.draft_vocab_size != target.vocab_size
     if own_head or hidden != target.hidden_size:
         expected["lm_head.weight"] = (shape.draft_vocab_size, hidden)
-    if hidden != target.hidden_size:
+    if hidden != target.hidden_size or "embed_tokens.weight" in files.tensors:
         expected["embed_tokens.weight"] = (shape.vocab_size, hidden)
     return expected
 

@@ -93,16 +93,25 @@ def _lines(path: Path) -> list[Prompt]:
 def _prompt(line: str, place: str) -> Prompt:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise recipe_error(f"{SECTION}.prompts", f"{place} is not JSON ({error})", hint=_HINT) from error
     if not isinstance(row, dict):
         raise recipe_error(f"{SECTION}.prompts", f"{place} is no object but {row!r:.60}", hint=_HINT)
     for key in ("prompt", "workload"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
+        if not isinstance(row.get(key), str) or not row[key].strip() or not _is_text(row[key]):
             raise recipe_error(f"{SECTION}.prompts", f"{place} has no text under {key!r}", hint=_HINT)
     if len(row["workload"]) > _LONGEST_NAME:
         raise recipe_error(f"{SECTION}.prompts", f"{place}: the name of the workload is too long", hint=_HINT)
     return Prompt(workload=row["workload"].strip(), text=row["prompt"], place=place)
+
+
+def _is_text(characters: str) -> bool:
+    """Whether it can be encoded: JSON can hold half of a surrogate pair, which no tokenizer reads."""
+    try:
+        characters.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _choose(prompts: list[Prompt], measurement: DraftMeasurement) -> list[Prompt]:
@@ -126,7 +135,8 @@ def _tokenized(prompt: Prompt, tokenizer: Any, longest: int | None) -> Tokenized
     if longest is not None and len(tokens) > longest:
         raise recipe_error(
             f"{SECTION}.prompts",
-            f"{prompt.place} has {len(tokens)} tokens; with new_tokens the model has room for {longest}",
+            f"{prompt.place} has {len(tokens)} tokens; beside new_tokens the model has room for"
+            f" {max(0, longest)}",
             hint="Shorten the prompt, or lower speculative.measure.new_tokens.",
         )
     if len(tokens) < _FEWEST_TOKENS:
