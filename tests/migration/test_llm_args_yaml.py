@@ -493,3 +493,16 @@ def test_argument_of_quantized_experts_says_that_the_model_is_quantized(tmp_path
 def test_a_script_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         migrated(script(tmp_path, text))
+
+
+def test_variables_come_through_unless_only_a_shell_knows_them(tmp_path: Path) -> None:
+    text = R1_LATENCY_019.replace(
+        "export TRTLLM_ENABLE_PDL=1",
+        'export TRTLLM_ENABLE_PDL="0" TRT_LLM_DISABLE_LOAD_WEIGHTS_IN_PARALLEL=True TLLM_LOG_LEVEL=$LEVEL',
+    )
+    found = migrated(script(tmp_path, text), tensorrt_llm="1.2.1")
+    assert found.recipe["engine"]["environment"] == {
+        "TRTLLM_ENABLE_PDL": "0",
+        "TRT_LLM_DISABLE_LOAD_WEIGHTS_IN_PARALLEL": "True",
+    }
+    assert ("lost", "TLLM_LOG_LEVEL") in said(found)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bwdeploy.pipeline.output import damaged_files, publish_output, read_manifest, recorded_files
+from bwdeploy.errors import StoreError
+from bwdeploy.pipeline.output import (
+    MANIFEST,
+    damaged_files,
+    publish_output,
+    read_manifest,
+    recorded_files,
+)
 from bwdeploy.pipeline.run import StageResult
 from bwdeploy.pipeline.store import Store
 from tests.pipeline.toy import HOST, CopyStage, UpperStage, build, recipe
@@ -96,3 +104,29 @@ def test_output_without_pages_gets_them(tmp_path: Path, results: tuple[StageResu
     assert damaged_files(out) == []
     publish(out, results, Reporter())
     assert (out / "report/index.html").is_file()
+
+
+def test_reporter_that_failed_is_asked_again(tmp_path: Path, results: tuple[StageResult, ...]) -> None:
+    class Failing(Reporter):
+        def pages(self, manifest: Mapping[str, Any], made: Mapping[str, Path]) -> Mapping[str, str]:
+            del manifest, made
+            return {}
+
+    out = tmp_path / "out"
+    publish(out, results, Failing())
+    assert damaged_files(out) == []
+    publish(out, results, Reporter())
+    assert (out / "report/index.html").is_file()
+
+
+@pytest.mark.parametrize("changes", [{"files": None}, {"pages": []}])
+def test_manifest_that_does_not_name_its_files_is_refused(
+    tmp_path: Path, results: tuple[StageResult, ...], changes: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    publish(out, results, Reporter())
+    (out / MANIFEST).write_text(json.dumps(read_manifest(out) | changes))
+    with pytest.raises(StoreError, match="does not say which files"):
+        damaged_files(out)
+    publish(out, results, Reporter())
+    assert damaged_files(out) == []

@@ -222,6 +222,7 @@ def test_a_stage_that_fails_keeps_its_workspace_only_for_a_running_job(
     with pytest.raises(HostError):
         build([Failing(tmp_path / "source", tmp_path / "journal")], store)
     assert bool(list((store.root / "building").iterdir())) == runs_on
+    assert bool(list(store.states())) == runs_on  # a queued job mounts it when it starts
 
 
 def test_leftovers_name_their_jobs_but_not_what_somebody_builds(store: Store) -> None:

@@ -111,6 +111,22 @@ def test_all_problems_are_reported_at_once_in_reading_order(tmp_path: Path) -> N
         ("quantise: {}", "a recipe has no key 'quantise'", "Did you mean quantize"),
         ("zzz: 1", "a recipe has no key 'zzz'", "Valid here: schema, name, model"),
         ("serve: {model_name: '../x'}", "does not have the right form", "Expected letters, digits"),
+        (
+            "speculative: {method: mtp, draft_len: 0}",
+            "expected at least 1, got the number 0",
+            "Choose a value within the bounds, or choose one of: auto",
+        ),
+        (
+            "speculative: {method: mtp, draft_len: [3]}",
+            "expected a whole number, got a list",
+            "Write a whole number, or choose one of: auto",
+        ),
+        ("speculative: {method: mtp, draft_len: atuo}", "'atuo' is not one of: auto", "Did you mean auto"),
+        (
+            "engine: {environment: {PATH: /x}}",
+            "the text 'PATH' does not have the right form",
+            "Expected a variable of TensorRT-LLM",
+        ),
     ],
 )
 def test_messages_speak_the_users_words(tmp_path: Path, line: str, message: str, hint: str) -> None:
@@ -394,6 +410,8 @@ WORDS = sorted(
         "dataset",
         "evaluation",
         "quantize.format",
+        "draft_len",
+        "environment",
         "a",
     }
 )

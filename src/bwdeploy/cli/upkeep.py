@@ -13,8 +13,6 @@ from bwdeploy.cli.output import print_json
 from bwdeploy.errors import GateError, HostError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bwdeploy.pipeline.store import Leftover, Store
 
 store = typer.Typer(help="The store of finished artifacts.")
@@ -85,17 +83,16 @@ def collect_garbage(
     from bwdeploy.pipeline.store import storage_errors
 
     kept = open_store()
-    used = kept.referenced_keys()
-    unused = [one for one in kept.artifacts() if one.key not in used]
+    used, artifacts = kept.referenced_keys(), kept.artifacts()
+    unused = [one for one in artifacts if one.key not in used]
+    wanted = used - {one.key for one in artifacts}
     with storage_errors(kept.root):
-        states = [state for key, state in kept.states() if key not in used]
-        freed = sum(one.size_bytes for one in unused) + sum(map(_size_bytes, states))
         if not dry_run:
             for one in unused:
                 kept.remove(one)
-            for state in states:
-                shutil.rmtree(state, ignore_errors=True)
         ended = _end_forgotten(kept, used, dry_run=dry_run)
+        states = _remove_states(kept, wanted, dry_run=dry_run)
+    freed = sum(one.size_bytes for one in unused) + sum(states)
     if as_json:
         removed = [one.key for one in unused]
         print_json({"removed": removed, "bytes": freed, "jobs": list(ended), "dry_run": dry_run})
@@ -107,8 +104,15 @@ def collect_garbage(
         typer.echo(f"{job} {would}cancelled")
 
 
-def _size_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def _remove_states(kept: Store, wanted: set[str], *, dry_run: bool) -> list[int]:
+    """Remove what trainings have kept that no recipe wants to go on with; the bytes of each."""
+    sizes = []
+    for key, state in kept.states():
+        if key not in wanted:
+            sizes.append(sum(path.stat().st_size for path in state.rglob("*") if path.is_file()))
+            if not dry_run:
+                shutil.rmtree(state, ignore_errors=True)
+    return sizes
 
 
 def _end_forgotten(kept: Store, used: set[str], *, dry_run: bool) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _ECHO = re.compile(
 )
 _EXPANSION = re.compile(r"\$\{(\w+)[^{}\n]*\}", re.ASCII)
 """`${LIST%, }` and the like, which would end a YAML list early."""
-_ENVIRONMENT = re.compile(r"\b(?P<name>(?:TRTLLM|TRT_LLM|TLLM)_[A-Z0-9_]+)=(?P<value>[^\s\"'\\;&]+)")
+_ENVIRONMENT = re.compile(r"\b(?P<name>(?:TRTLLM|TRT_LLM|TLLM)_[A-Z0-9_]+)=[\"']?(?P<value>[^\s\"'\\;&]+)")
 _MAX_COMMANDS, _MAX_COMMAND = 100, 20_000
 """Commands that are looked at, and signs of each."""
 _OTHER = "prepare-dataset"

@@ -141,10 +141,13 @@ def _put_environment(draft: RecipeDraft, variables: dict[str, str]) -> None:
         if (name, value) == (_PDL, "1"):
             source = "docs/source/release-notes.md, 1.2"
             draft.note(Note("no-effect", name, value, "on by default since 1.2", "", source))
-        elif re.match(VARIABLE_PATTERN, name) and len(value) <= _LONGEST_VALUE:
-            kept[name] = value
-        else:
+        elif not re.fullmatch(VARIABLE_PATTERN, name) or len(value) > _LONGEST_VALUE:
             message = "a recipe sets no variables of the server's environment but TensorRT-LLM's own"
             draft.note(Note("lost", name, value, message, f"export {name}={value} where the server starts"))
+        elif "$" in value:
+            message = "only the shell of that deployment knows its value"
+            draft.note(Note("lost", name, value, message, f"set engine.environment.{name}"))
+        else:
+            kept[name] = value
     if kept:
         draft.put(("engine", "environment"), kept)

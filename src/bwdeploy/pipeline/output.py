@@ -119,8 +119,17 @@ def damaged_files(out: Path) -> list[str]:
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every file of an output but the manifest itself: path, size_bytes and sha256."""
-    return [*manifest["files"], *manifest.get(_PAGES, {}).get("files", ())]
+    """Every file of an output but the manifest itself: path, size_bytes and sha256.
+
+    Raises:
+        StoreError: the manifest does not say.
+    """
+    try:
+        return [*manifest["files"], *manifest.get(_PAGES, {}).get("files", ())]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{MANIFEST} does not say which files the output has", hint="Build the recipe again"
+        ) from error
 
 
 def manifest_of(
@@ -185,11 +194,16 @@ def _holds(
 
 
 def _holds_pages(out: Path, pages: dict[str, Any] | None, reporter: Reporter | None) -> bool:
-    if reporter is None or pages is None:
+    """Whether the pages are those of the reporter; when it failed there are none, and it is asked again."""
+    if reporter is None or not pages:
         return reporter is None and pages is None
-    return pages["made_with"] == reporter.made_with and all(
-        (out / page["path"]).is_file() and sha256_of(out / page["path"]) == page["sha256"]
-        for page in pages["files"]
+    return (
+        bool(pages["files"])
+        and pages["made_with"] == reporter.made_with
+        and all(
+            (out / page["path"]).is_file() and sha256_of(out / page["path"]) == page["sha256"]
+            for page in pages["files"]
+        )
     )
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from bwdeploy.errors import StoreError
 from bwdeploy.pipeline.store import storage_errors
+from bwdeploy.pipeline.trees import sync
 from bwdeploy_kernels.manifest import MANIFEST
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _replace(place: Path, make: Callable[[Path, Path], ResultT]) -> ResultT:
             if place.exists():
                 place.rename(beside / "old")
             fresh.rename(place)
-        _sync(place.parent)
+        sync(place.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return result
@@ -106,12 +107,4 @@ def _exchange(one: Path, other: Path) -> bool:
 def _write_out(directory: Path) -> None:
     """Bring everything below to the disk before its name appears."""
     for path in (*directory.rglob("*"), directory):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

@@ -150,7 +150,7 @@ def _build(
             seconds=time.monotonic() - began,
         )
     finally:
-        if not store.is_used(workspace):
+        if not store.is_used(workspace):  # else a job that waits in its queue still wants both
             shutil.rmtree(workspace, ignore_errors=True)  # gone already when it was published
-        with suppress(OSError):  # most stages keep nothing
-            state.rmdir()
+            with suppress(OSError):  # most stages keep nothing
+                state.rmdir()

@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from bwdeploy.errors import StoreError
 from bwdeploy.pipeline.digests import FileDigests
+from bwdeploy.pipeline.trees import sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,7 +219,7 @@ class Store:
             shutil.rmtree(entry)
         workspace.chmod(0o755)
         workspace.rename(entry)
-        _fsync_directory(entry.parent)
+        sync(entry.parent)
         shutil.rmtree(self.root / "progress" / key, ignore_errors=True)
         return _read_artifact(entry)
 
@@ -282,7 +283,7 @@ class Store:
         for path in paths:
             if path.stat().st_nlink == 1:  # a linked file belongs to somebody else
                 path.chmod(0o444)
-            _fsync_file(path)
+            sync(path)
         digests = self.digests.of_files(paths)
         return tuple(
             StoredFile(
@@ -336,15 +337,4 @@ def _read_artifact(entry: Path) -> Artifact:
 
 def _write_durably(path: Path, text: str) -> None:
     path.write_text(text)
-    _fsync_file(path)
-
-
-def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-_fsync_directory = _fsync_file
+    sync(path)

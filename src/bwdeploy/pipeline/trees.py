@@ -1,4 +1,4 @@
-"""Trees of files: what of a directory counts as its content, and linking a tree to another place.
+"""Trees of files: what of a directory counts as its content, linking it elsewhere, bringing it to the disk.
 
 Links inside a directory are followed only to files of the same directory or of the Hugging Face cache it
 belongs to, so that a stranger's model directory cannot pull in other files of this machine.
@@ -86,3 +86,12 @@ def _inside(path: Path, root: Path) -> Path:
 def _allowed_roots(root: Path) -> list[Path]:
     is_hub_snapshot = root.parent.name == "snapshots"
     return [root, root.parent.parent / "blobs"] if is_hub_snapshot else [root]
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

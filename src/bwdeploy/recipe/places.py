@@ -7,7 +7,7 @@ the line that really said it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 KeyPath = tuple[str | int, ...]
 
@@ -66,6 +66,23 @@ def dotted(path: KeyPath) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def path_within(path: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - JSON data
+    """The part of a path that exists in the data: pydantic adds the names of the choices it tried."""
+    for depth, part in enumerate(path):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return path[:depth]
+    return path
+
+
+def value_at(data: Any, path: KeyPath) -> Any:  # noqa: ANN401 - JSON data
+    """The value at a path that exists."""
+    for part in path:
+        data = data[part]
+    return data
 
 
 def _outside(places: dict[KeyPath, Place], path: KeyPath) -> dict[KeyPath, Place]:

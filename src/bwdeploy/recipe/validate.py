@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.findings import finding_at, in_reading_order
-from bwdeploy.recipe.places import KeyPath, Place, Places, dotted
+from bwdeploy.recipe.places import KeyPath, Place, Places, dotted, path_within, value_at
 from bwdeploy.recipe.schema import PATTERN_MEANINGS, Recipe
 from bwdeploy.recipe.words import nearest, unknown_word_hint
 
@@ -31,6 +31,10 @@ _EXPECTED = {
 _WORDS_FOR_TRUE = frozenset({"yes", "on", "y", "1"})
 _WORDS_FOR_FALSE = frozenset({"no", "off", "n", "0"})
 _SHOWN_LENGTH = 60
+_OF_KEYS = frozenset({"missing", "extra_forbidden"})
+_KEY = "[key]"
+"""How pydantic ends the place of a key that is wrong."""
+_GUESS = "Did you mean"
 _MAX_FINDINGS = 200
 
 
@@ -44,7 +48,12 @@ def validate(data: dict[str, Any], places: Places) -> Recipe:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
-    findings = [_finding(detail, data, places) for detail in details[:_MAX_FINDINGS]]
+    members: dict[KeyPath, list[Finding]] = {}
+    for number, detail in enumerate(details[:_MAX_FINDINGS]):
+        path = _path_in(data, detail)
+        place = (number,) if path == detail["loc"] else path  # shorter: of a value that may be one of several
+        members.setdefault(place, []).append(_finding(detail, path, data, places))
+    findings = [_either(several) for several in members.values()]
     if len(details) > _MAX_FINDINGS:
         message = f"{len(details) - _MAX_FINDINGS} more problems are not listed"
         hint = "mend these first; is this file a recipe at all"
@@ -68,8 +77,22 @@ def shown(value: object) -> str:
     return "a list" if isinstance(value, list) else "a mapping"
 
 
-def _finding(detail: ErrorDetails, data: dict[str, Any], places: Places) -> Finding:
+def _path_in(data: dict[str, Any], detail: ErrorDetails) -> KeyPath:
+    """Where the value stands; of a key its place ends with `_KEY`."""
     path: KeyPath = tuple(detail["loc"])
+    if detail["type"] in _OF_KEYS or path[-1:] == (_KEY,):
+        return path
+    return path_within(path, data)
+
+
+def _either(several: list[Finding]) -> Finding:
+    """The complaints of all that a value could have been, as one: the best guess, or what each expects."""
+    guess = next((one for one in several if one.hint.startswith(_GUESS)), None)
+    hints = [several[0].hint, *(f"{one.hint[:1].lower()}{one.hint[1:]}" for one in several[1:])]
+    return guess or several[0]._replace(hint=", or ".join(hints))
+
+
+def _finding(detail: ErrorDetails, path: KeyPath, data: dict[str, Any], places: Places) -> Finding:
     kind = detail["type"]
     if kind == "missing":
         return _missing(path, places)
@@ -78,8 +101,10 @@ def _finding(detail: ErrorDetails, data: dict[str, Any], places: Places) -> Find
         where = f"{dotted(path[:-1])} has" if path[:-1] else "a recipe has"
         message = f"{where} no key {path[-1]!r}"
         return finding_at(place, rule="recipe-unknown-key", path=dotted(path), message=message, hint=hint)
-    value = _value_at(data, path)
-    place = places.of_value(path)
+    is_key = path[-1] == _KEY
+    path = path[:-1] if is_key else path
+    value = path[-1] if is_key else value_at(data, path)
+    place = places.of_key(path) if is_key else places.of_value(path)
     rule, message, hint = _about(kind)(kind, detail, value, place)
     return finding_at(place, rule=rule, path=dotted(path), message=message, hint=hint)
 
@@ -177,9 +202,3 @@ def _out_of_bounds(kind: str, detail: ErrorDetails, value: object, place: Place)
         f"expected {expected}, got {shown(value)}",
         "choose a value within the bounds",
     )
-
-
-def _value_at(data: Any, path: KeyPath) -> Any:  # noqa: ANN401 - JSON data
-    for part in path:
-        data = data[part]
-    return data

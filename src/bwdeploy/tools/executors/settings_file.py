@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from bwdeploy.errors import Finding, RecipeError
 from bwdeploy.recipe.document import read_document
 from bwdeploy.recipe.findings import finding_at, in_reading_order
-from bwdeploy.recipe.places import dotted
+from bwdeploy.recipe.places import dotted, path_within, value_at
 from bwdeploy.recipe.validate import shown
 from bwdeploy.recipe.words import nearest, section_fields
 from bwdeploy.tools.executors.sbatch_options import option_problem
@@ -57,7 +57,7 @@ def read_settings(file: Path) -> ExecutorSettings:
 
 
 def _finding(detail: ErrorDetails, document: Document) -> Finding:
-    path = _within(tuple(detail["loc"]), document.data)
+    path = path_within(tuple(detail["loc"]), document.data)
     if detail["type"] == "extra_forbidden":
         return finding_at(
             document.places.of_key(path),
@@ -70,7 +70,7 @@ def _finding(detail: ErrorDetails, document: Document) -> Finding:
         document.places.of_value(path),
         rule="executor-wrong-value",
         path=dotted(path),
-        message=f"{shown(_value_at(document.data, path))} does not fit: {_expected(detail)}",
+        message=f"{shown(value_at(document.data, path))} does not fit: {_expected(detail)}",
         hint=_value_hint(detail, document.places.of_value(path).text),
     )
 
@@ -110,19 +110,3 @@ def _option_findings(settings: ExecutorSettings, document: Document) -> Iterable
                 message=problem.message,
                 hint=problem.hint,
             )
-
-
-def _within(path: KeyPath, data: Any) -> KeyPath:  # noqa: ANN401 - JSON data
-    """The part of a path that exists in the data: pydantic adds the names of the choices it tried."""
-    for depth, part in enumerate(path):
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return path[:depth]
-    return path
-
-
-def _value_at(data: Any, path: KeyPath) -> Any:  # noqa: ANN401 - JSON data
-    for part in path:
-        data = data[part]
-    return data
