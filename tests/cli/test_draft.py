@@ -27,6 +27,7 @@ model: {source: file://./model}
 quantize: {format: fp8}
 """
 EAGLE3 = RECIPE + "speculative: {method: eagle3, train: {}}\n"
+PROMPT = '{"prompt": "a b", "workload": "chat"}\n'
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "num_hidden_layers": 8,
@@ -151,6 +152,7 @@ def test_timings_are_fitted_and_make_a_schedule(place: Path, draft: Any) -> None
         (["--acceptance", "dead.json", "--t0", "9", "--delta", "1"], 6, "next to nothing is accepted"),
         (["--acceptance", "r1.json", "--prompts", "builtin"], 2, "--acceptance runs no model"),
         (["recipe.yaml", "--acceptance", "r1.json"], 2, "--acceptance runs no model"),
+        (["--acceptance", "r1.json", "--executor", "local"], 2, "--acceptance runs no model"),
         (["recipe.yaml", "--t0", "9"], 2, "go with --acceptance"),
         (["recipe.yaml"], 2, "drafts nothing"),
         (["none.yaml"], 2, "none.yaml"),
@@ -186,17 +188,45 @@ def test_a_recipe_is_built_up_to_its_measurement(place: Path, builds: Builds, dr
 
 def test_prompts_are_a_file_or_the_builtin_ones(place: Path, builds: Builds, draft: Any) -> None:
     given = "  measure: {prompts: 'file://own.jsonl', new_tokens: 64}\n"
-    (place / "own.jsonl").write_text('{"prompt": "a"}\n')
-    (place / "other file.jsonl").write_text('{"prompt": "b"}\n')
+    (place / "own.jsonl").write_text(PROMPT * 4)
+    (place / "other file.jsonl").write_text(PROMPT * 5)
     text = RECIPE + "speculative:\n  method: eagle3\n  train: {}\n" + given
     (place / "recipe.yaml").write_text(text)
-    for words, name in (
-        ((), f"file://{place}/own.jsonl"),
-        (("--prompts", "builtin"), "builtin://workloads"),
-        (("--prompts", "other file.jsonl"), f"file://{place}/other file.jsonl"),
+    for words, name, prompts in (
+        ((), "tiny", f"file://{place}/own.jsonl"),
+        (("--prompts", "builtin"), "tiny-prompts", "builtin://workloads"),
+        (("--prompts", "other file.jsonl"), "tiny-prompts", f"file://{place}/other file.jsonl"),
     ):
         assert draft("measure", "recipe.yaml", *words).code == 0
-        assert builds.measurement == DraftMeasurement(prompts=name, new_tokens=64)
+        assert builds.measurement == DraftMeasurement(prompts=prompts, new_tokens=64)
+        assert builds.asked[-1][0].recipe.name == name  # the recipe's own measurement stays in the store
+
+
+@pytest.mark.parametrize("verb", ["measure", "sweep --ffn 256,512"])
+def test_wrong_prompts_are_told_before_a_draft_is_trained(
+    verb: str, place: Path, builds: Builds, draft: Any
+) -> None:
+    (place / "recipe.yaml").write_text(EAGLE3)
+    for text, message in (
+        ("hello\n", "p.jsonl:1 is not JSON"),
+        (PROMPT * 3, "3 prompts of workload 'chat'"),
+        ("", "holds no prompt"),
+    ):
+        (place / "p.jsonl").write_text(text)
+        answer = draft(*verb.split(), "recipe.yaml", "--prompts", "p.jsonl")
+        assert (answer.code, message in answer.err, builds.asked) == (2, True, [])
+
+
+def test_wrong_prompts_stop_a_build_before_anything_runs(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "p.jsonl").write_text(PROMPT * 3)
+    (place / "recipe.yaml").write_text(EAGLE3)
+    prompts = "speculative.measure.prompts=file://p.jsonl"
+    monkeypatch.setattr(sys, "argv", ["bwdeploy", "build", "recipe.yaml", "--set", prompts])
+    assert main() == 2
+    assert "3 prompts of workload 'chat'" in capsys.readouterr().err
+    assert not (place / "cache").exists()
 
 
 def test_an_output_is_measured_by_its_own_recipe(place: Path, builds: Builds, draft: Any) -> None:
@@ -246,6 +276,7 @@ def test_a_sweep_trains_each_width_once_and_compares_them(place: Path, builds: B
     assert [one["ffn_width"] for one in answer.json["drafts"]] == [256, 512]
     assert answer.json["best_ffn_width"] == 512
     assert [stage for _, stage in builds.asked] == ["acceptance"] * 2
+    assert [one.recipe.name for one, _ in builds.asked] == ["tiny-ffn-256", "tiny-ffn-512"]
     assert "fastest for one user" in draft("sweep", "recipe.yaml", "--ffn", "256,512").out
 
 

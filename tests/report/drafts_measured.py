@@ -60,6 +60,7 @@ def measured(
         device="NVIDIA H100",
         dtype="bfloat16",
         compiled=False,
+        graphs=False,
         torch_version="2.11",
         seconds={"load": 2.0, "measure": 61.0},
         peak_memory_bytes=1,

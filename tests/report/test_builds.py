@@ -27,8 +27,10 @@ def test_every_finding_of_the_audit_is_shown_with_its_tensor_and_hint() -> None:
     )
 
 
-def test_audit_without_a_source_says_nothing_of_perplexity() -> None:
-    assert "perplexity" not in audit_lines(report(source_perplexity=None))[0]
+def test_audit_without_a_source_gives_the_perplexity_alone() -> None:
+    (line,) = audit_lines(report(source_perplexity=None))
+    assert line.endswith("perplexity 24.00, and no source to compare it with")
+    assert "perplexity" not in audit_lines(report(source_perplexity=None, quantized_perplexity=None))[0]
 
 
 def test_comparison_says_divergence_agreement_and_each_verdict() -> None:

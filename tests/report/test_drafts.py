@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bwdeploy.errors import RecipeError, StoreError
+from bwdeploy.pipeline.training_jobs import SpeculativeRun
 from bwdeploy.planner.speed.draft_choice import BatchTimes, DraftChoice, choose, choose_by
 from bwdeploy.planner.speed.steps import StepModel
 from bwdeploy.report.draft_measurement import draft_share, measured_json, measured_text
@@ -82,12 +83,29 @@ def test_a_prediction_that_the_runs_contradict_is_not_hidden() -> None:
     assert "fastest with 3 drafted tokens: 250 tokens/s (predicted was 5)" in measured_text(
         one, choice_of(one)
     )
+    close = SpeculativeRun(draft_len=5, tokens_per_s=249.0, acceptance_length=3.0)
+    one = one.model_copy(update={"runs": (*one.runs, close)})
+    assert "(predicted was 5, 0.4% slower here)" in measured_text(one, choice_of(one))
+    assert measured_json(one, choice_of(one), {})["speed_lost_in_runs"] == pytest.approx(0.004)
+
+
+def test_runs_of_one_request_are_not_held_against_a_choice_for_many() -> None:
+    one = measured(timings=(timing(8, delta=0.01), timing(32, delta=0.01)))
+    text = measured_text(one, choice_of(one))
+    assert "fastest with 3 drafted tokens: 250 tokens/s\n" in f"{text}\n"
+    assert "predicted" not in text
+
+
+def test_answers_that_left_plain_decoding_are_counted_as_answers() -> None:
+    one = measured().model_copy(update={"greedy_differs": 2})
+    assert "note: 2 answers of greedy speculative decoding" in measured_text(one, choice_of(one))
 
 
 def test_the_json_of_a_measurement_has_all_of_it() -> None:
     one = measured()
     shown = measured_json(one, choice_of(one), {"max_draft_len": 3})
     assert shown["draft_len"] == shown["best_draft_len_measured"] == 3
+    assert shown["speed_lost_in_runs"] == 0
     assert shown["speculative_config"] == {"max_draft_len": 3}
     assert shown["draft_share_of_step"]["1"]["3"] == pytest.approx(draft_share(one, 3), abs=1e-6)
     assert shown["measurement"] == one.model_dump(mode="json")

@@ -12,6 +12,7 @@ from bwdeploy.cli.draft_builds import (
     built_until,
     kept_measurement,
     measuring,
+    named,
     opened,
     require_drafts,
     require_measured,
@@ -102,9 +103,10 @@ def measure(
     if plot is not None:
         check_plot_file(plot)
     if acceptance is not None:
-        if place is not None or prompts is not None or overrides:
+        if any((place, prompts is not None, overrides, executor, executor_file)):
             raise argument_error(
-                "--acceptance runs no model", "Leave the recipe, --prompts and --set out, or --acceptance"
+                "--acceptance runs no model",
+                "Leave the recipe, --prompts, --set and the executor out, or --acceptance",
             )
         choice = choice_from_files(acceptance, t0, delta, timings)
         _show_choice(choice, acceptance, plot=plot, as_json=as_json)
@@ -119,8 +121,11 @@ def measure(
     from bwdeploy.tools.executors import open_executor
 
     runner = open_executor(executor, file=executor_file)
-    require_drafts(place, overrides or ())
-    _measure(place, measuring(prompts, overrides or ()), runner, plot=plot, as_json=as_json)
+    name = require_drafts(place, overrides or ())
+    asked = measuring(prompts, overrides or ())
+    if prompts is not None:
+        asked.append(named(name, "prompts"))
+    _measure(place, asked, runner, plot=plot, as_json=as_json)
 
 
 @draft.command("train")

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.jobs import Executor
     from bwdeploy.pipeline.training_jobs import DraftTrainingResult
     from bwdeploy.recipe.load import LoadedRecipe
+    from bwdeploy.recipe.schema import Recipe
     from bwdeploy.report.draft_sweep import SweptDraft
 
 _BUILTIN_PROMPTS = "builtin://workloads"
 _MEASURED = "speculative.measure={}"
 """The override that lets a build measure its draft; what the recipe says of the measurement stays."""
+_NAME_ROOM = 80
+"""Of the 100 characters that a name may have."""
 
 
 def measuring(prompts: str | None, overrides: Sequence[str]) -> list[str]:
@@ -37,6 +40,11 @@ def measuring(prompts: str | None, overrides: Sequence[str]) -> list[str]:
     if not file.is_file():
         raise argument_error(f"--prompts: there is no file {file}", "Name a .jsonl file, or builtin")
     return [_MEASURED, *overrides, f"speculative.measure.prompts=file://{file.absolute()}"]
+
+
+def named(name: str, variant: str) -> str:
+    """The override that sets a variant apart from its recipe: the store keeps the newest of each name."""
+    return f"name={name[:_NAME_ROOM]}-{variant}"
 
 
 def opened(place: Path, overrides: Sequence[str]) -> LoadedRecipe:
@@ -63,8 +71,8 @@ def _without_nothing(section: object) -> object:
     return {key: value for key, value in section.items() if value is not None}
 
 
-def require_drafts(place: Path, overrides: Sequence[str]) -> None:
-    """Refuse what drafts nothing, before an override gives it half a section `speculative`.
+def require_drafts(place: Path, overrides: Sequence[str]) -> str:
+    """The build's name; one that drafts nothing is refused before an override gives it half a section.
 
     Raises:
         RecipeError, StoreError: as `opened`, or there is no such section.
@@ -75,6 +83,7 @@ def require_drafts(place: Path, overrides: Sequence[str]) -> None:
     _require_one(place, len(builds))
     if builds[0].recipe.speculative is None:
         raise argument_error(f"{place} drafts nothing", "Add a section speculative, or name another recipe")
+    return builds[0].recipe.name
 
 
 def _require_one(place: Path, builds: int) -> None:
@@ -100,20 +109,39 @@ def _recorded(place: Path, overrides: Sequence[str]) -> LoadedRecipe:
 
 
 def require_measured(loaded: LoadedRecipe, place: Path) -> None:
-    """Refuse what has no draft that could be run.
+    """Refuse what has no draft that could be run, and prompts that it could not be run on.
+
+    The stages before the measurement may train for hours.
 
     Raises:
-        RecipeError: the recipe drafts by a method that is not measured.
+        RecipeError: the recipe drafts by a method that is not measured; its prompts are in another format or
+            too few.
     """
     from bwdeploy.stages.acceptance import measures
 
     section = loaded.recipe.speculative
-    if not measures(loaded.recipe):
+    if section is None or not measures(loaded.recipe):
         raise argument_error(
             f"{place} has no draft that can be measured: method {section.method if section else 'none'}"
             f" on backend {loaded.recipe.engine.backend}",
             "EAGLE3 drafts (speculative.draft or speculative.train) and MTP are measured, on backend pytorch",
         )
+    require_prompts(loaded.recipe)
+
+
+def require_prompts(recipe: Recipe) -> None:
+    """Refuse prompts that a build could not measure its draft on, before it trains that draft.
+
+    Raises:
+        RecipeError: they are in another format or too few.
+    """
+    from bwdeploy.recipe.schema import DraftMeasurement
+    from bwdeploy.stages.acceptance import measures
+    from bwdeploy.worker.drafts.workloads import read_prompts
+
+    section = recipe.speculative
+    if section is not None and measures(recipe):
+        read_prompts(section.measure or DraftMeasurement())
 
 
 def require_trained(loaded: LoadedRecipe, place: Path) -> None:
@@ -166,12 +194,17 @@ def swept(
     Raises:
         GateError: every width was refused.
     """
-    require_drafts(recipe, overrides)
+    name = require_drafts(recipe, overrides)
     # what is wrong with one width is said before the first is trained
-    loaded = [opened(recipe, [*overrides, f"speculative.train.ffn_width={width}"]) for width in widths]
+    loaded = [
+        opened(recipe, [*overrides, f"speculative.train.ffn_width={width}", named(name, f"ffn-{width}")])
+        for width in widths
+    ]
     drafts, refused = [], None
-    for width, one in zip(widths, loaded, strict=True):
+    for one in loaded:
         require_trained(one, recipe)
+        require_measured(one, recipe)
+    for width, one in zip(widths, loaded, strict=True):
         typer.echo(f"width {width:,}", err=True)
         try:
             drafts.append(_trained(width, one, executor))

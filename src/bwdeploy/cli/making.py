@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bwdeploy.cli.arguments import AsJson, ExecutorFile, ExecutorName, Overrides, RecipePath
+from bwdeploy.cli.draft_builds import require_prompts
 from bwdeploy.cli.output import print_json, tell
 from bwdeploy.cli.reporting import tell_of_reports, tells_of_refused
 from bwdeploy.errors import argument_error
@@ -43,8 +44,10 @@ def build(
     chosen = open_executor(executor, file=executor_file)
     checked = check_recipes(recipe, overrides=overrides or ())
     tell(all_findings(checked))
+    for one in checked:
+        require_prompts(one.loaded.recipe)
     results = []
-    with build_display() as display, tells_of_refused(recipe):
+    with build_display() as display, tells_of_refused(recipe, overrides or (), executor, executor_file):
         for one in checked:
             target = _output_directory(out, one.loaded.recipe.name, several=len(checked) > 1)
             results.append(

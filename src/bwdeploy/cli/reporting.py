@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bwdeploy.cli.arguments import AsJson, ExecutorFile, Overrides
+from bwdeploy.cli.arguments import AsJson, ExecutorFile, ExecutorName, Overrides
 from bwdeploy.cli.output import print_json
 from bwdeploy.errors import GateError, StoreError, argument_error
 
@@ -27,6 +29,7 @@ def report(
     ],
     *,
     overrides: Overrides = None,
+    executor: ExecutorName = None,
     executor_file: ExecutorFile = None,
     file: Annotated[
         Path | None,
@@ -35,16 +38,19 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of an output anew, or of what there is of a build that was stopped."""
-    from bwdeploy.build import open_store
     from bwdeploy.report.html.canvas import can_draw
-    from bwdeploy.report.html.reporter import report_of_output
 
+    target = file or Path(f"{_name_of(out)}-report.html")
+    if target.resolve().is_relative_to(out.resolve()):
+        raise argument_error(
+            f"-o: {target} would be written into {out}, which stays as it was built",
+            "Choose another place; a page inside an output is renewed by building again",
+        )
     page = (
-        report_of_output(out, open_store())
+        _page_of_output(out, overrides)
         if out.is_dir()
-        else _page_of_recipe(out, overrides or (), executor_file)
+        else _page_of_recipe(out, overrides or (), executor, executor_file)
     )
-    target = file or Path(f"{out.absolute().stem}-report.html")
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -58,7 +64,24 @@ def report(
     _tell_of_pictures()
 
 
-def _page_of_recipe(recipe: Path, overrides: Sequence[str], executor_file: Path | None) -> str:
+def _name_of(place: Path) -> str:
+    """Of an output the whole name, which may have dots; of a recipe without its suffix."""
+    whole = Path(os.path.normpath(place.absolute()))
+    return whole.name if place.is_dir() else whole.stem
+
+
+def _page_of_output(out: Path, overrides: Sequence[str] | None) -> str:
+    from bwdeploy.build import open_store
+    from bwdeploy.report.html.reporter import report_of_output
+
+    if overrides:
+        raise argument_error(f"{out} is a build: --set changes recipes only", "Name its recipe file")
+    return report_of_output(out, open_store())
+
+
+def _page_of_recipe(
+    recipe: Path, overrides: Sequence[str], executor: str | None, executor_file: Path | None
+) -> str:
     from bwdeploy.build import open_store
     from bwdeploy.recipe.load import load_recipes
     from bwdeploy.report.html.reporter import report_of_recipe
@@ -66,8 +89,10 @@ def _page_of_recipe(recipe: Path, overrides: Sequence[str], executor_file: Path 
 
     loaded = load_recipes(recipe, overrides=overrides)
     if len(loaded) > 1:
-        raise argument_error(f"{recipe} stands for {len(loaded)} builds", "Pick one with --set")
-    device = open_executor(None, file=executor_file).device
+        raise argument_error(
+            f"{recipe} stands for {len(loaded)} builds", "Keep one: --set AXIS=VALUE for each axis of matrix"
+        )
+    device = open_executor(executor, file=executor_file).device
     return report_of_recipe(loaded[0], open_store(), device=device)
 
 
@@ -83,12 +108,17 @@ def tell_of_reports(outputs: Iterable[Path]) -> None:
 
 
 @contextmanager
-def tells_of_refused(recipe: Path) -> Iterator[None]:
-    """Say on stderr how to see all that was measured, when a gate stops a build of `recipe`."""
+def tells_of_refused(
+    recipe: Path, overrides: Sequence[str], executor: str | None, executor_file: Path | None
+) -> Iterator[None]:
+    """Say on stderr how to see all that was measured, when a gate stops a build with these arguments."""
     try:
         yield
     except GateError:
-        typer.echo(f"all that was measured: bwdeploy report {recipe}", err=True)
+        given = (("--executor", executor), ("--executor-file", executor_file))
+        options = (*(("--set", one) for one in overrides), *(pair for pair in given if pair[1] is not None))
+        words = ("bwdeploy", "report", str(recipe), *(str(word) for pair in options for word in pair))
+        typer.echo(f"all that was measured: {shlex.join(words)}", err=True)
         raise
 
 

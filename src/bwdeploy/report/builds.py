@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.report.training import training_lines
 from bwdeploy.stages.gate import GateStage, read_accuracy, read_report
 from bwdeploy.stages.gate_verdicts import verdict_line, verdicts_of
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from bwdeploy.build import BuildResult
     from bwdeploy.pipeline.jobs import AuditReport
+    from bwdeploy.pipeline.run import StageResult
     from bwdeploy.pipeline.training_jobs import AccuracyReport
     from bwdeploy.recipe.schema import Gate
 
@@ -38,10 +40,16 @@ def build_json(result: BuildResult) -> dict[str, Any]:
 
 def build_text(result: BuildResult) -> str:
     """What a person wants to know after a build."""
-    lines = [line for directory in _gates(result) for line in gate_lines(directory, result.gate)]
+    lines = [line for stage in result.stages for line in _stage_lines(stage, result.gate)]
     if result.out is None:
         return "\n".join([*lines, f"{result.name}: stopped after stage {result.stages[-1].name}"])
     return "\n".join([*lines, f"{result.name}: {result.out}", f"next: bwdeploy serve {result.out}"])
+
+
+def _stage_lines(stage: StageResult, gate: Gate) -> Iterator[str]:
+    if stage.name == GateStage.name:
+        yield from gate_lines(stage.artifact.directory, gate)
+    yield from training_lines(stage.name, stage.artifact.directory)
 
 
 def verdicts_json(gate_artifact: Path, gate: Gate) -> list[dict[str, Any]]:
@@ -87,11 +95,11 @@ def _audit_summary(report: AuditReport) -> str:
     if report.worst_tensors:
         worst = report.worst_tensors[0]
         parts.append(f"largest weight error {worst.relative_error:.3f} ({worst.name})")
-    if report.source_perplexity is not None and report.quantized_perplexity is not None:
-        ratio = report.quantized_perplexity / report.source_perplexity
-        parts.append(
-            f"perplexity {report.source_perplexity:.2f} → {report.quantized_perplexity:.2f} (×{ratio:.2f})"
-        )
+    source, quantized = report.source_perplexity, report.quantized_perplexity
+    if quantized is not None and source is None:
+        parts.append(f"perplexity {quantized:.2f}, and no source to compare it with")
+    elif quantized is not None and source is not None:
+        parts.append(f"perplexity {source:.2f} → {quantized:.2f} (×{quantized / source:.2f})")
     return "audit: " + ", ".join(parts)
 
 

@@ -10,7 +10,7 @@ from bwdeploy.report.tables import aligned
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bwdeploy.pipeline.training_jobs import DraftAcceptance, Interval, StepTiming
+    from bwdeploy.pipeline.training_jobs import DraftAcceptance, Interval, SpeculativeRun, StepTiming
     from bwdeploy.planner.speed.draft_choice import DraftChoice
 
 _NAMES = {"eagle3": "EAGLE3", "mtp": "multi-token prediction"}
@@ -22,10 +22,13 @@ def measured_json(
     """The contract of `draft measure --json` with a model: the choice, and the whole measurement.
 
     `arguments` are those of speculative_config, as the recipe's version of TensorRT-LLM spells them.
+    `speed_lost_in_runs` is what the chosen length lacks of the fastest real run's speed.
     """
+    best, lost = _fastest_run(measured), _lost_in_runs(measured, choice)
     return {
         **choice_json(choice),
-        "best_draft_len_measured": _fastest_run(measured),
+        "best_draft_len_measured": best.draft_len if best is not None else None,
+        "speed_lost_in_runs": round(lost, 6) if lost is not None else None,
         "draft_share_of_step": {
             str(one.batch_size): {
                 str(draft_len): round(_share(one, draft_len), 6) for draft_len in sorted(one.step_ms)
@@ -102,29 +105,43 @@ def _measured_notes(measured: DraftAcceptance, choice: DraftChoice) -> Iterator[
         share = draft_share(measured, draft_len)
         if share is not None:
             yield f"drafting {draft_len} tokens takes {share:.0%} of a step of the model"
+    if not measured.graphs and measured.device != "cpu":
+        yield "note: no step could be captured as a CUDA graph, so times are those of separate launches"
     best = _fastest_run(measured)
     if best is not None:
-        run = next(one for one in measured.runs if one.draft_len == best)
-        agrees = "as predicted" if best == choice.draft_len else f"predicted was {choice.draft_len}"
         yield (
-            f"real speculative decoding of one request was fastest with {best} drafted tokens:"
-            f" {run.tokens_per_s:,.0f} tokens/s ({agrees})"
+            f"real speculative decoding of one request was fastest with {best.draft_len} drafted tokens:"
+            f" {best.tokens_per_s:,.0f} tokens/s{_prediction_words(measured, choice, best)}"
         )
     if measured.greedy_differs:
         yield (
-            f"note: greedy speculative decoding left plain greedy decoding in {measured.greedy_differs:,}"
-            " tokens; a few are ties of rounding"
+            f"note: {measured.greedy_differs:,} answers of greedy speculative decoding left those of plain"
+            " greedy decoding, each first at a token that is about as likely"
         )
+
+
+def _prediction_words(measured: DraftAcceptance, choice: DraftChoice, best: SpeculativeRun) -> str:
+    """Whether the fastest run is the predicted one; nothing where no step of one request was timed."""
+    if choice.first.batch_size != 1:
+        return ""
+    if best.draft_len == choice.draft_len:
+        return " (as predicted)"
+    lost = _lost_in_runs(measured, choice)
+    slower = f", {lost:.1%} slower here" if lost is not None else ""
+    return f" (predicted was {choice.draft_len}{slower})"
+
+
+def _lost_in_runs(measured: DraftAcceptance, choice: DraftChoice) -> float | None:
+    """Share of the fastest real run's speed that the chosen length lacks; None where it was not run."""
+    best = _fastest_run(measured)
+    chosen = next((one for one in measured.runs if one.draft_len == choice.draft_len), None)
+    return None if best is None or chosen is None else 1 - chosen.tokens_per_s / best.tokens_per_s
 
 
 def _share(timing: StepTiming, draft_len: int) -> float:
     return timing.draft_ms * draft_len / timing.target_ms
 
 
-def _fastest_run(measured: DraftAcceptance) -> int | None:
-    """The draft length of the fastest real run; None when none was made."""
-    return (
-        max(measured.runs, key=lambda one: (one.tokens_per_s, -one.draft_len)).draft_len
-        if measured.runs
-        else None
-    )
+def _fastest_run(measured: DraftAcceptance) -> SpeculativeRun | None:
+    """The fastest real run, of equal ones the shortest draft; None when none was made."""
+    return max(measured.runs, key=lambda one: (one.tokens_per_s, -one.draft_len), default=None)

@@ -23,16 +23,18 @@ def training_text(training: DraftTrainingResult, draft: Path) -> str:
     layers = "1 layer" if shape.layers == 1 else f"{shape.layers} layers"
     size = f"{shape.parameters:,} parameters"
     tokens = f"{shape.draft_vocab_size:,} of {shape.vocab_size:,} tokens"
+    seconds = sum(training.seconds.values())
     return "\n".join(
         [
             f"EAGLE3 draft: {size}, {layers}, FFN width {shape.ffn_width:,}, {tokens}",
-            f"trained: {_how(training.curve)}, {sum(training.seconds.values()):,.0f} s on {training.device}",
+            f"trained: {training_words(training.curve)}, {seconds:,.0f} s on {training.device}",
             f"acceptance length on validation prompts: {training.acceptance_length:.2f}",
             f"draft: {draft}",
         ]
     )
 
 
-def _how(curve: TrainingCurve) -> str:
+def training_words(curve: TrainingCurve) -> str:
+    """Steps, why they ended, and which one was kept."""
     resumed = f", resumed at {curve.resumed_at:,}" if curve.resumed_at is not None else ""
     return f"{curve.steps:,} steps ({_WORDS[curve.stopped]}{resumed}), kept step {curve.best_step:,}"

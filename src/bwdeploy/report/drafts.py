@@ -26,7 +26,7 @@ def choice_json(choice: DraftChoice) -> dict[str, Any]:
 def choice_text(choice: DraftChoice) -> str:
     """The choice for a person: the length, the speed at each length, the schedule over batch sizes."""
     first = choice.first
-    lines = [_headline(choice), "", *_speed_table(first, choice.draft_len)]
+    lines = [choice_headline(choice), "", *_speed_table(first, choice.draft_len)]
     if len(choice.batches) > 1:
         lines += ["", *_batch_table(choice)]
     lines += ["", *wrapped(f"schedule: {_schedule_words(choice)}", indent=0, hanging=2)]
@@ -34,7 +34,8 @@ def choice_text(choice: DraftChoice) -> str:
     return "\n".join(lines)
 
 
-def _headline(choice: DraftChoice) -> str:
+def choice_headline(choice: DraftChoice) -> str:
+    """The chosen length and what it gains, in a line."""
     model = choice.first.cost.model
     step = f"t0 {model.base_ms:.4g} ms, {model.per_token_ms:.3g} ms more for each drafted token"
     if choice.draft_len == 0:

@@ -310,6 +310,7 @@ def sample_acceptance() -> DraftAcceptance:
         device="NVIDIA H100 80GB HBM3",
         dtype="bfloat16",
         compiled=True,
+        graphs=True,
         torch_version="2.11.0",
         seconds={"accept": 240.0, "time": 41.0},
         peak_memory_bytes=12_000_000_000,

@@ -11,7 +11,7 @@ from bwdeploy.accuracy.verdicts import judge_mean, judge_perplexity, judge_score
 from bwdeploy.pipeline.jobs import TensorError
 from bwdeploy.pipeline.training_jobs import TrainingCurve, TrainingPoint
 from bwdeploy.planner.speed.draft_choice import BatchTimes, choose
-from bwdeploy.report.html.blocks import Note, Picture
+from bwdeploy.report.html.blocks import Note, Picture, Table
 from bwdeploy.report.html.canvas import svg_of
 from bwdeploy.report.html.sections.draft import draft_section
 from bwdeploy.report.html.sections.gate import gate_section, in_limits
@@ -82,6 +82,8 @@ def test_draft_that_never_pays_is_told_as_such() -> None:
     assert any("does not pay" in note for note in notes)
     assert "nothing" in {card.value for card in cards_of(data)}
     assert "speed-by-batch" not in pictures(section)  # one batch size makes no line
+    steps = next(block for block in section.blocks if isinstance(block, Table) and "Batch" in block.headings)
+    assert dict(zip(steps.headings, steps.rows[0], strict=True))["Drafting 2 / target step"] == "15.2 %"
 
 
 def test_measurement_without_sampled_workloads_or_timings() -> None:

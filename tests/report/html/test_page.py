@@ -5,6 +5,8 @@ import re
 import pytest
 
 from bwdeploy.pipeline.jobs import TensorError
+from bwdeploy.report.html import page as page_module
+from bwdeploy.report.html.blocks import Picture
 from bwdeploy.report.html.page import NO_PICTURES, html_report
 from bwdeploy.report.html.sections import sections_of
 from tests.report.html.reading_page import Page
@@ -122,3 +124,16 @@ def test_experts_of_a_large_model_share_a_row() -> None:
     assert "mlp.experts.*.up_proj" in page
     assert "7,680" in page
     assert len(page) < 300_000
+
+
+def test_picture_that_cannot_be_drawn_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(picture: Picture) -> str:
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(page_module, "svg_of", broken)
+    page = Page(html_report(sample_report()))
+    assert {one.attributes["id"] for one in page.all("section")} == EVERY_SECTION
+    assert "Could not be drawn: Verdicts; Memory of one GPU;" in page.text
+    assert caplog.text.count("Traceback") == 1

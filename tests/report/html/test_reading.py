@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bwdeploy.cli.reporting import report
-from bwdeploy.errors import StoreError
+from bwdeploy.cli.reporting import report, tells_of_refused
+from bwdeploy.errors import GateError, RecipeError, StoreError
 from bwdeploy.pipeline.jobs import AuditFinding, JobData
 from bwdeploy.pipeline.plan import Plan, PlannedStage
 from bwdeploy.pipeline.stage import Step
@@ -270,3 +270,81 @@ def test_check_and_plan_import_neither_template_nor_plot_library(tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("lost", ["host", "stages", "recipe", "recipe_text"])
+def test_manifest_that_lacks_a_part_is_refused_with_what_to_do(tmp_path: Path, lost: str) -> None:
+    whole = manifest()
+    del whole[lost]
+    (tmp_path / "bwdeploy.json").write_text(json.dumps(whole))
+    with pytest.raises(StoreError, match="damaged or of another version") as caught:
+        report_of_output(tmp_path, Store(tmp_path / "store"))
+    assert "Build the recipe again" in caught.value.hint
+
+
+def test_output_in_the_current_directory_is_read_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "can_draw", lambda: False)
+    one = AuditFinding(check="odd", severity="warning", message="see the report of it")
+    written(tmp_path / "report", audit=sample_audit(findings=(one,)))
+    (tmp_path / "bwdeploy.json").write_text(json.dumps(manifest()))
+    monkeypatch.chdir(tmp_path)
+    assert "see the report of it" in report_of_output(Path(), Store(tmp_path / "store"))
+
+
+def test_model_that_only_the_build_has_is_estimated_too(made: dict[str, Path], tmp_path: Path) -> None:
+    hub = recipe(model={"source": f"hf://nobody/unheard-of@{'0' * 40}"})
+    assert read_build(manifest(), made, hub).estimate is None
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 256,
+    }
+    source = written(tmp_path / "source", config=json.dumps(config))
+    assert read_build(manifest(), made | {"source": source}, hub).estimate is not None
+
+
+def an_output(directory: Path) -> Path:
+    written(directory / "report", audit=sample_audit())
+    (directory / "bwdeploy.json").write_text(json.dumps(manifest()))
+    return directory
+
+
+def test_page_is_called_after_the_whole_name_of_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "can_draw", lambda: False)
+    monkeypatch.setenv("BWDEPLOY_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    an_output(tmp_path / "llama-3.1")
+    report(Path("llama-3.1"))
+    report(Path("llama-3.1/report/.."), as_json=True)
+    assert [file.name for file in tmp_path.glob("*.html")] == ["llama-3.1-report.html"]
+
+
+def test_page_is_not_written_into_its_output(tmp_path: Path) -> None:
+    out = an_output(tmp_path / "out")
+    with pytest.raises(RecipeError, match="stays as it was built"):
+        report(out, file=out / "report" / "index.html")
+    with pytest.raises(RecipeError, match="--set changes recipes only"):
+        report(out, overrides=["name=x"])
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(RECIPE_TEXT)
+    with pytest.raises(RecipeError, match="stays as it was built"):
+        report(recipe_file, file=recipe_file)
+
+
+def test_refused_build_names_the_command_that_shows_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(GateError),
+        tells_of_refused(Path("my recipe.yaml"), ["a.b=[1, 2]"], "slurm", Path("at.yaml")),
+    ):
+        raise GateError("no")
+    assert capsys.readouterr().err == (
+        "all that was measured: bwdeploy report 'my recipe.yaml' --set 'a.b=[1, 2]' --executor slurm"
+        " --executor-file at.yaml\n"
+    )

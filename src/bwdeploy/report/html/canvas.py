@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from importlib import import_module
-from importlib.util import find_spec
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET  # what is parsed here was just written by matplotlib
 
@@ -60,7 +59,11 @@ _STYLE: Final = {
 
 def can_draw() -> bool:
     """Whether matplotlib is installed; nothing is imported."""
-    return find_spec("matplotlib") is not None
+    try:
+        metadata.version("matplotlib")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def svg_of(picture: Picture) -> str:

@@ -32,7 +32,7 @@ def curve_facts(curve: TrainingCurve) -> Iterator[tuple[str, str]]:
         yield "GPUs", str(curve.gpus)
     seconds = max((one.seconds for one in curve.points), default=0.0)
     if seconds:
-        yield "Time" + (" since resumed" if curve.resumed_at is not None else ""), duration(seconds)
+        yield "Time", duration(seconds)
 
 
 def curve_picture(

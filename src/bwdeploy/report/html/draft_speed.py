@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from bwdeploy.planner.speed.draft_choice import BatchSpeed, DraftChoice
     from bwdeploy.report.html.blocks import Block, Cell
 
+_USUAL_LENGTH = 3
+"""Whose drafting is held against the target's step, as in published figures."""
+
 
 def speed_blocks(choice: DraftChoice, measured: DraftAcceptance | None) -> Iterator[Block]:
     """The advice, then the pictures and tables it rests on."""
@@ -86,6 +89,7 @@ def _batch_picture(choice: DraftChoice) -> Picture:
 
 
 def _step_table(choice: DraftChoice, measured: DraftAcceptance | None) -> Table:
+    drafted = min(_USUAL_LENGTH, max(point.draft_len for point in choice.first.points))
     timings = {one.batch_size: one for one in measured.timings} if measured is not None else {}
     return Table(
         "Step times and the best length of each batch size",
@@ -95,26 +99,26 @@ def _step_table(choice: DraftChoice, measured: DraftAcceptance | None) -> Table:
             "Step, t0",
             "Each drafted token, δ",
             "Fit off by",
-            "Drafting / target step",
+            f"Drafting {drafted} / target step",
             "Best length",
             "Gain",
             "Tokens/s",
         ),
-        tuple(_step_cells(one, timings.get(one.batch_size)) for one in choice.batches),
+        tuple(_step_cells(one, timings.get(one.batch_size), drafted) for one in choice.batches),
         texts=frozenset(),
     )
 
 
-def _step_cells(batch: BatchSpeed, timing: StepTiming | None) -> tuple[Cell, ...]:
+def _step_cells(batch: BatchSpeed, timing: StepTiming | None, drafted: int) -> tuple[Cell, ...]:
     best = next(point for point in batch.points if point.draft_len == batch.best_draft_len)
-    share = best.draft_len * timing.draft_ms / timing.target_ms if timing and timing.target_ms else None
+    share = drafted * timing.draft_ms / timing.target_ms if timing and timing.target_ms else None
     return (
         str(batch.batch_size),
         f"{batch.cost.plain_ms:.2f} ms",
         f"{batch.cost.model.base_ms:.2f} ms",
         f"{batch.cost.model.per_token_ms:.3f} ms",
         percent(batch.fit_error),
-        percent(share) if share else ABSENT,
+        percent(share) if share is not None else ABSENT,
         str(best.draft_len),
         f"{best.speedup:.2f} times",
         speed(best.tokens_per_s),

@@ -6,6 +6,7 @@ pictures, which then says so.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ NO_PICTURES: Final = (
     " `bwdeploy report OUT -o FILE` or build again. The tables are complete."
 )
 _HERE: Final = Path(__file__).parent
+_LOG = logging.getLogger(__name__)
 
 
 def html_report(data: ReportData, *, pictures: bool | None = None) -> str:
@@ -39,26 +41,37 @@ def html_report(data: ReportData, *, pictures: bool | None = None) -> str:
     """
     draw = can_draw() if pictures is None else pictures
     sections = sections_of(data)
+    drawings, missing = _drawings(sections) if draw else ({}, [])
     notes = [
         *(Note(text, "bad") for text in data.refusals),
         *(Note(text, "warn") for text in data.problems),
         *([] if draw else [Note(NO_PICTURES)]),
     ]
+    if missing:
+        notes.append(Note(f"Could not be drawn: {'; '.join(missing)}. The tables are complete.", "warn"))
     return _page(
         name=data.name,
         lead=lead_of(data),
         cards=cards_of(data),
         notes=notes,
         sections=sections,
-        drawings=_drawings(sections) if draw else {},
+        drawings=drawings,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         version=__version__,
     )
 
 
-def _drawings(sections: Sequence[Section]) -> dict[str, str]:
-    blocks = (block for section in sections for block in section.blocks)
-    return {block.name: svg_of(block) for block in blocks if isinstance(block, Picture)}
+def _drawings(sections: Sequence[Section]) -> tuple[dict[str, str], list[str]]:
+    """Name → drawing, and the titles of pictures that failed: none of them is worth the page."""
+    drawn: dict[str, str] = {}
+    failed: list[str] = []
+    for picture in (block for section in sections for block in section.blocks if isinstance(block, Picture)):
+        try:
+            drawn[picture.name] = svg_of(picture)
+        except Exception:  # noqa: BLE001 - a matplotlib that cannot be imported fails in many ways
+            _LOG.warning("a picture of the report could not be drawn: %s", picture.title, exc_info=not failed)
+            failed.append(picture.title)
+    return drawn, failed
 
 
 def _page(*, drawings: dict[str, str], style: str, **content: object) -> str:

@@ -13,6 +13,7 @@ from bwdeploy.build import needs_of
 from bwdeploy.errors import HostError, RecipeError
 from bwdeploy.estimate.figures import EstimateRequest
 from bwdeploy.estimate.recipe import estimate_recipe
+from bwdeploy.model.describe import describe_model
 from bwdeploy.pipeline.jobs import AuditReport, JobData
 from bwdeploy.pipeline.training_jobs import AccuracyReport, DraftAcceptance, TrainedResult
 from bwdeploy.report.html.data import ReportData, StageRecord
@@ -66,7 +67,7 @@ def read_build(
         acceptance=measured,
         choice=_choice(measured),
         kernels=_pack(files, made),
-        estimate=_estimate(recipe),
+        estimate=_estimate(recipe, made),
         refusals=refusals,
         problems=tuple(files.problems),
     )
@@ -133,10 +134,13 @@ def _pack(files: _Files, made: Mapping[str, Path]) -> KernelPack | None:
         return None
 
 
-def _estimate(recipe: Recipe) -> Estimate | None:
-    """By the roofline, which needs nothing but the recipe; None where it cannot know."""
+def _estimate(recipe: Recipe, made: Mapping[str, Path]) -> Estimate | None:
+    """By the roofline, which needs nothing but the recipe and its model; None where it cannot know."""
     if recipe.layout.gpu is None:
         return None
+    if describe_model(recipe).shape is None and "source" in made:
+        local = recipe.model.model_copy(update={"source": f"file://{made['source']}"})
+        recipe = recipe.model_copy(update={"model": local})
     try:
         return estimate_recipe(recipe, EstimateRequest(method="roofline"))
     except (RecipeError, HostError):

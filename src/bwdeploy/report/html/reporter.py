@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bwdeploy.build import plan_recipe
 from bwdeploy.errors import GateError, StoreError
 from bwdeploy.pipeline.host import probe_host
-from bwdeploy.pipeline.output import manifest_of, read_manifest
+from bwdeploy.pipeline.output import MANIFEST, manifest_of, read_manifest
 from bwdeploy.pipeline.run import StageResult
 from bwdeploy.recipe.schema import Recipe
 from bwdeploy.report.html.canvas import can_draw
@@ -57,19 +57,22 @@ def report_of_output(out: Path, store: Store) -> str:
     """The page of an output that was built before, from the store as far as it still has the artifacts.
 
     Raises:
-        StoreError: no output of bwdeploy, or its recipe is not understood.
+        StoreError: no output of bwdeploy, or its manifest is not understood.
     """
+    out = out.absolute()
     manifest = read_manifest(out)
     try:
         recipe = _recipe(manifest)
-    except (KeyError, ValidationError) as error:
+        placed = {name: out / place for name, place in placed_in_output(recipe).items()}
+        kept = {entry["name"]: store.find(entry["name"], entry["key"]) for entry in manifest["stages"]}
+        stored = {name: artifact.directory for name, artifact in kept.items() if artifact is not None}
+        data = read_build(manifest, placed | stored, recipe)
+    except (KeyError, TypeError, ValidationError) as error:
         raise StoreError(
-            f"the recipe in {out} is of another version of bwdeploy", hint="Build the recipe again"
+            f"{out / MANIFEST} is damaged or of another version of bwdeploy ({error!r:.200})",
+            hint="Build the recipe again",
         ) from error
-    placed = {name: out / place for name, place in placed_in_output(recipe).items()}
-    kept = {entry["name"]: store.find(entry["name"], entry["key"]) for entry in manifest["stages"]}
-    stored = {name: artifact.directory for name, artifact in kept.items() if artifact is not None}
-    return html_report(read_build(manifest, placed | stored, recipe))
+    return html_report(data)
 
 
 def report_of_recipe(loaded: LoadedRecipe, store: Store, *, device: Device | None = None) -> str:

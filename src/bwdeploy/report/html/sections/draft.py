@@ -101,7 +101,7 @@ def _acceptance(measured: DraftAcceptance | None, limit: float | None) -> Iterat
     yield _acceptance_table(measured)
     if measured.greedy_differs:
         yield Note(
-            f"Greedy speculative decoding left plain greedy decoding in {measured.greedy_differs:,} tokens.",
+            f"Greedy speculative decoding left plain greedy decoding in {measured.greedy_differs:,} answers.",
             "warn",
         )
 
@@ -128,6 +128,7 @@ def _measured_facts(measured: DraftAcceptance) -> Iterator[tuple[str, str]]:
     yield "Prompts", f"{sum(one.prompts for one in measured.workloads):,}"
     yield "Tokens at each length", f"{sum(one.tokens for one in measured.workloads):,}"
     yield "Draft through torch.compile", "yes" if measured.compiled else "no"
+    yield "Steps timed as CUDA graphs", "yes" if measured.graphs else "no"
     yield "Took", duration(sum(measured.seconds.values()))
 
 
