@@ -12,6 +12,8 @@ from tests.place import Place
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported, so here and not later
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for name in ("BWDEPLOY_STORE", "BWDEPLOY_CACHE", "BWDEPLOY_EXECUTOR"):
+    os.environ.pop(name, None)  # a developer's own store is neither read nor filled
 # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
