@@ -48,7 +48,7 @@ def test_two_processes_train_the_draft_that_one_would(target: Path, tmp_path: Pa
 def test_a_process_that_fails_ends_the_others_with_its_error(target: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="vocabulary has 384"):
         train_tiny(target, tmp_path, gpus=2, draft_vocab=1000)
-    assert not list((tmp_path / "state").glob("ranks-*"))
+    assert not list((tmp_path / "state").glob("group-*"))
 
 
 def _worker(job: TrainDraft, place: Path) -> subprocess.Popen[bytes]:

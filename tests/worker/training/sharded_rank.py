@@ -1,4 +1,4 @@
-"""A rank as `training.rank`, but accelerate takes the CPU for a GPU, so that it shards the model (FSDP2).
+"""A process of `worker.group_process`, but accelerate takes the CPU for a GPU and shards the model (FSDP2).
 
 accelerate wraps models on CPUs with DDP only; the calls below it are the same for both. What kind of tensors
 the parameters are is noted in a file beside the request.
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType, PartialState
 
-from bwdeploy.worker.training import rank
+from bwdeploy.worker import group_process
 from bwdeploy.worker.training.trainer import FakeQuantTrainer
 
 NOTE = "KINDS_OF_PARAMETERS"
@@ -40,6 +40,6 @@ if __name__ == "__main__":
     PartialState._prepare_backend = _as_gpu
     PartialState.set_device = _on_cpu
     FakeQuantTrainer.optimizer_tensors = _noting  # type: ignore[method-assign, assignment]
-    status = rank.main(Path(sys.argv[1]))
+    status = group_process.main(Path(sys.argv[1]))
     sys.stderr.flush()
     os._exit(status)

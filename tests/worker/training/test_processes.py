@@ -16,7 +16,8 @@ import pytest
 from bwdeploy.errors import ToolError
 from bwdeploy.pipeline.jobs import Progress
 from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainedResult
-from bwdeploy.worker.training import processes, run
+from bwdeploy.worker import process_group
+from bwdeploy.worker.training import run
 from tests.worker.jobs_in_process import ignore_progress
 from tests.worker.training import sharded_rank
 from tests.worker.training.jobs import train_tiny, training_request
@@ -56,7 +57,7 @@ def test_two_ranks_train_as_one_does_and_leave_nothing_behind(
 def test_sharded_training_goes_on_from_its_checkpoint(
     tiny_llama: Path, tmp_path: Path, alone: TrainedResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_MODULE", sharded_rank.__name__)
+    monkeypatch.setattr(process_group, "_MODULE", sharded_rank.__name__)
     monkeypatch.setenv(sharded_rank.NOTE, str(tmp_path / "kinds"))
 
     request = training_request(tiny_llama, tmp_path, training={"gpus": 2})
@@ -75,8 +76,9 @@ def test_sharded_training_goes_on_from_its_checkpoint(
 _CHILD = """
 import sys
 from bwdeploy.pipeline.training_jobs import QuantizeTrained
-from bwdeploy.worker.training import processes, run
-processes._MODULE = sys.argv[2]
+from bwdeploy.worker import process_group
+from bwdeploy.worker.training import run
+process_group._MODULE = sys.argv[2]
 run.run(QuantizeTrained.model_validate_json(sys.argv[1]), lambda _: None)
 """
 

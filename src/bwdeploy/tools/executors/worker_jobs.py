@@ -106,7 +106,7 @@ def _result(request: JobRequest[ResultT], outcome: Outcome, answer: Path, log: P
     if said is None:
         raise _crash(request, outcome, log)
     if not said["ok"]:
-        raise _reported(said["error"], log)
+        raise reported_error(said["error"], log=log)
     return cast("ResultT", request.result_type.model_validate(said["result"]))
 
 
@@ -117,7 +117,8 @@ def _read_answer(answer: Path) -> dict[str, Any] | None:
         return None
 
 
-def _reported(error: dict[str, Any], log: Path) -> BwdeployError:
+def reported_error(error: dict[str, Any], *, log: Path | None = None) -> BwdeployError:
+    """The error that a process of the worker described, as an exception of this one."""
     message, hint = error["message"], error.get("hint", "")
     match error["kind"]:
         case "recipe":

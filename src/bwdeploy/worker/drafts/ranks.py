@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import cuda, distributed
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bwdeploy.pipeline.jobs import Device
-
-_PATIENCE = timedelta(days=2)
-"""For each other: one may generate, validate or export for long while the others wait."""
 
 
 class Ranks(NamedTuple):
@@ -38,15 +32,6 @@ class Ranks(NamedTuple):
             distributed.barrier()
 
 
-def join_ranks(rank: int, size: int, device: Device, meeting: Path) -> Ranks:
-    """Meet the other processes over the file `meeting`, which none of them may have used before."""
-    if device == "cuda":
-        cuda.set_device(rank)
-    distributed.init_process_group(
-        "nccl" if device == "cuda" else "gloo",
-        init_method=f"file://{meeting}",
-        rank=rank,
-        world_size=size,
-        timeout=_PATIENCE,
-    )
-    return Ranks(rank, size, device)
+def this_rank(device: Device) -> Ranks:
+    """This process's place in the group that it belongs to."""
+    return Ranks(distributed.get_rank(), distributed.get_world_size(), device)

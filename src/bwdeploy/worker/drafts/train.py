@@ -20,8 +20,7 @@ from bwdeploy.worker.drafts.conversations import SECTION
 from bwdeploy.worker.drafts.export import export_draft
 from bwdeploy.worker.drafts.material import Target, prepare_material
 from bwdeploy.worker.drafts.modelopt_eagle import attach_draft, captured_layers, draft_vocabulary
-from bwdeploy.worker.drafts.processes import train_in_processes
-from bwdeploy.worker.drafts.ranks import Ranks
+from bwdeploy.worker.drafts.ranks import Ranks, this_rank
 from bwdeploy.worker.drafts.shared_rounding import share_roundings
 from bwdeploy.worker.drafts.target_model import load_target
 from bwdeploy.worker.drafts.training_loop import TrainingLoop
@@ -29,6 +28,7 @@ from bwdeploy.worker.drafts.training_state import open_state
 from bwdeploy.worker.drafts.unrolling import UnrolledDraft
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.process import peak_memory_bytes
+from bwdeploy.worker.process_group import run_in_group
 from bwdeploy.worker.quantize import Clock, device_name, peak_gpu_memory, refuse_wrong_device
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.jobs import Progress
     from bwdeploy.pipeline.training_jobs import TrainDraft
     from bwdeploy.recipe.schema import DraftTraining
+
+_PART = "bwdeploy.worker.drafts.train:train_as_rank"
 
 
 def run(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainingResult:
@@ -51,11 +53,17 @@ def run(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainin
     refuse_wrong_device(request.device)
     _refuse_too_few_gpus(request)
     if request.training.gpus > 1:
-        return train_in_processes(request, report)
+        told = run_in_group(request, _PART, report, processes=request.training.gpus)
+        return DraftTrainingResult.model_validate(told)
     result = train_draft(request, Ranks(0, 1, request.device), report)
     if result is None:
         raise ValueError("rank 0 returns a result")
     return result
+
+
+def train_as_rank(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainingResult | None:
+    """The part of one process of a group; None but for rank 0."""
+    return train_draft(request, this_rank(request.device), report)
 
 
 def train_draft(

@@ -18,9 +18,9 @@ from bwdeploy.worker import quant_config, quantize
 from bwdeploy.worker.export import export_checkpoint, exported_algorithms
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.process import peak_memory_bytes
+from bwdeploy.worker.process_group import run_in_group
 from bwdeploy.worker.training import session
 from bwdeploy.worker.training.master import load_master, ready_for_export, restore_tensors
-from bwdeploy.worker.training.processes import PeakMemory, train_on_ranks
 from bwdeploy.worker.training.search import run_search
 from bwdeploy.worker.training.stopping import best_step
 from bwdeploy.worker.training.text import training_text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bwdeploy.pipeline.training_jobs import QuantizeTrained
     from bwdeploy.worker.training.state import TrainingRecord
 
+_PART = f"{session.__name__}:{session.train_as_rank.__name__}"
 _METRICS = {"qat": "perplexity", "qad": "kl_divergence"}
 
 
@@ -129,13 +130,14 @@ class _Training:
             perplexity_exported=exported,
         )
 
-    def _trained(self) -> tuple[Any, int, PeakMemory]:
+    def _trained(self) -> tuple[Any, int, session.PeakMemory]:
         """A model of this request, on its device; its weights are those of any step."""
         ranks = session.settings_of(self._request).gpus
-        peak = PeakMemory(0, 0)
+        peak = session.PeakMemory(host=0, gpu=0)
         try:
             if ranks > 1:
-                peak = train_on_ranks(self._request, self._report, ranks=ranks)
+                told = run_in_group(self._request, _PART, self._report, processes=ranks)
+                peak = session.PeakMemory.model_validate(told)
                 return *load_master(self._request, self._report), peak
             trained = session.train_here(self._request, self._report)
         except import_module("torch").OutOfMemoryError as error:

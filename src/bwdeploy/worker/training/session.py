@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bwdeploy.pipeline.jobs import Progress
+from bwdeploy.pipeline.jobs import JobData, Progress
 from bwdeploy.recipe.schema import Training
+from bwdeploy.worker.process import peak_memory_bytes
+from bwdeploy.worker.quantize import peak_gpu_memory
 from bwdeploy.worker.training.master import load_float, load_master
 from bwdeploy.worker.training.state import TrainingRecord, TrainingState, request_digest
 from bwdeploy.worker.training.text import training_text
@@ -19,6 +22,23 @@ if TYPE_CHECKING:
 
 # Where things lie says nothing about what is asked for.
 _PLACES = frozenset({"source", "out", "state"})
+# accelerate's own variables: what `accelerate launch` sets for FSDP2. The weights stay float32 in the shards;
+# the loss computes in bf16 by itself.
+_ACCELERATE = {
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_MIXED_PRECISION": "no",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+}
+
+
+class PeakMemory(JobData):
+    """What a process needed at most, in bytes."""
+
+    host: int
+    gpu: int
 
 
 class Trained(NamedTuple):
@@ -69,6 +89,14 @@ def train_here(request: QuantizeTrained, report: Callable[[Progress], None]) -> 
         ),
     )
     return Trained(model, record, tokens)
+
+
+def train_as_rank(request: QuantizeTrained, report: Callable[[Progress], None]) -> PeakMemory:
+    """Train as one process of a group; the training lies in the request's state."""
+    os.environ.update(_ACCELERATE)
+    with rounding_on(request.device):
+        train_here(request, report)
+    return PeakMemory(host=peak_memory_bytes(), gpu=peak_gpu_memory(request.device))
 
 
 def _teacher(request: QuantizeTrained) -> Any:  # noqa: ANN401 - a transformers model

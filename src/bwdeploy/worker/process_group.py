@@ -1,7 +1,8 @@
-"""Train on several GPUs of this machine: one process a GPU, started and watched by torch's elastic agent.
+"""Run a training as several processes of this machine, one for each GPU, that torch brings together.
 
-What `torchrun --standalone` does, from inside the worker. Progress comes back through a named pipe, the
-reason of a failure as a file.
+What `torchrun --standalone` does, from inside the worker: torch's elastic agent starts the processes, watches
+them, and ends all when one fails. The progress of the first comes back through a named pipe, its result and
+the reason of a failure as files.
 """
 
 from __future__ import annotations
@@ -15,50 +16,50 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from bwdeploy.errors import BwdeployError, Finding, HostError, RecipeError, StoreError, ToolError
-from bwdeploy.pipeline.jobs import Progress
-from bwdeploy.worker.training.rank import FAILURE, PEAK, PROGRESS, REQUEST
+from bwdeploy.errors import BwdeployError, ToolError
+from bwdeploy.pipeline.jobs import Progress, to_json
+from bwdeploy.tools.executors.worker_jobs import reported_error
+from bwdeploy.worker.group_process import FAILURE, JOB, PROGRESS, RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bwdeploy.pipeline.training_jobs import QuantizeTrained
+    from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainDraft
 
-_MODULE = "bwdeploy.worker.training.rank"
+_MODULE = "bwdeploy.worker.group_process"
 _AGENT = "agent"
 """Where torch's agent keeps what it notes of each process."""
 
 
-class PeakMemory(NamedTuple):
-    """What the first rank needed at most, in bytes."""
+def run_in_group(
+    request: QuantizeTrained | TrainDraft, part: str, report: Callable[[Progress], None], *, processes: int
+) -> Any:  # noqa: ANN401 - JSON data
+    """Run `part` ("module:function", given the request and a way to report) in every process of a group.
 
-    host: int
-    gpu: int
-
-
-def train_on_ranks(request: QuantizeTrained, report: Callable[[Progress], None], *, ranks: int) -> PeakMemory:
-    """Train `request` in `ranks` processes; the result lies in its state.
+    Returns:
+        What the first process returned, as JSON data.
 
     Raises:
-        RecipeError, HostError, StoreError, ToolError: as the first rank that failed tells.
+        RecipeError, HostError, StoreError, ToolError: as the first process that failed tells.
     """
-    with TemporaryDirectory(prefix="bwdeploy-ranks-") as name:
+    with TemporaryDirectory(dir=request.state, prefix="group-") as name:
         place = Path(name)
-        (place / REQUEST).write_text(request.model_dump_json(), encoding="utf-8")
+        job = {"type": type(request).__name__, "part": part, "request": to_json(request)}
+        (place / JOB).write_text(json.dumps(job), encoding="utf-8")
         with _reports(place / PROGRESS, report):
-            _launch(place, ranks)
-        return PeakMemory(**json.loads((place / PEAK).read_bytes()))
+            _launch(place, processes)
+        return json.loads((place / RESULT).read_bytes())
 
 
-def _launch(place: Path, ranks: int) -> None:
+def _launch(place: Path, processes: int) -> None:
     launcher = import_module("torch.distributed.launcher.api")
     elastic = import_module("torch.distributed.elastic.multiprocessing")
     config = launcher.LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=ranks,
+        nproc_per_node=processes,
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
@@ -79,17 +80,14 @@ def _failure(place: Path) -> BwdeployError:
     except (OSError, ValueError):
         return ToolError(
             "A process of the training ended without a word.",
-            hint="Was it killed for its memory? The log has the last lines of every rank.",
+            hint="Was it killed for its memory? The log has its last lines; build again to go on.",
         )
-    if told["kind"] == "recipe":
-        return RecipeError(tuple(Finding(**finding) for finding in told["findings"]))
-    kind = {"host": HostError, "store": StoreError}.get(told["kind"], ToolError)
-    return kind(told["message"], hint=told["hint"])
+    return reported_error(told)
 
 
 @contextmanager
 def _reports(pipe: Path, report: Callable[[Progress], None]) -> Iterator[None]:
-    """Hand on what the first rank reports through the named pipe `pipe`."""
+    """Hand on what the first process reports through the named pipe `pipe`."""
     os.mkfifo(pipe, mode=0o600)
     # For reading and writing: opening it waits for nobody, and it never ends before we close it.
     with os.fdopen(os.open(pipe, os.O_RDWR), "rb+", buffering=0) as channel:
