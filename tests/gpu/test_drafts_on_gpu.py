@@ -19,7 +19,7 @@ from bwdeploy.worker.drafts.sampling import Greedy, Rule, Sampled
 from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from bwdeploy.worker.drafts.timing import Graphs
 from tests.worker.drafts.draft_files import write_draft
-from tests.worker.drafts.tiny_pair import PROMPTS, make_draft, make_target, write_prompts
+from tests.worker.drafts.tiny_pair import PROMPTS, make_pair, write_prompts
 from tests.worker.jobs_in_process import ignore_progress
 from tests.worker.tiny_llama import make_tiny_llama
 
@@ -30,11 +30,7 @@ HIDDEN, FFN, LAYERS, VOCAB = 576, 1536, 30, 49152
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("drafts")
-    (place / "target").mkdir()
-    make_target(place / "target")
-    make_draft(place / "draft")
-    return place
+    return make_pair(tmp_path_factory.mktemp("drafts"))
 
 
 def pair_of(place: Path, rule: Rule) -> Pair:

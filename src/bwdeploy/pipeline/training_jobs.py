@@ -26,6 +26,7 @@ from bwdeploy.recipe.schema import (
     GateTask,
     Training,
 )
+from bwdeploy.recipe.uris import FILE_SCHEME
 
 Stopped = Literal["steps", "patience"]
 
@@ -319,4 +320,4 @@ class CompareAccuracy(JobRequest[AccuracyReport]):
     @property
     def needs_network(self) -> bool:
         """See `JobRequest.needs_network`; a task that is named and no file brings its data from a hub."""
-        return super().needs_network or any(not one.task.startswith("file://") for one in self.tasks)
+        return super().needs_network or any(not one.task.startswith(FILE_SCHEME) for one in self.tasks)

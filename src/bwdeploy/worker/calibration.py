@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bwdeploy.errors import RecipeError
+    from bwdeploy.recipe.schema import Calibration, Evaluation, Training
 
 Part = Literal["calibration", "evaluation", "training", "validation"]
 """Calibration is training and validation together."""
@@ -55,6 +56,30 @@ class TextRequest:
     seed: int
     part: Part
     chat_template: bool = False
+
+    @classmethod
+    def of(
+        cls, section: str, settings: Calibration | Evaluation | Training, *, samples: int, part: Part
+    ) -> TextRequest:
+        """What a section of the recipe asks for."""
+        return cls(
+            section=section,
+            dataset=settings.dataset,
+            text_field=settings.text_field,
+            samples=samples,
+            seq_len=settings.seq_len,
+            seed=settings.seed,
+            part=part,
+            chat_template=getattr(settings, "chat_template", False),  # what the gate evaluates is plain text
+        )
+
+
+def model_sequences(model: Path, request: TextRequest, *, trust_remote_code: bool) -> Tensor:
+    """`token_sequences` in tokens of the model in directory `model`."""
+    tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(
+        model, trust_remote_code=trust_remote_code
+    )
+    return token_sequences(request, tokenizer)
 
 
 def token_sequences(request: TextRequest, tokenizer: Any) -> Tensor:  # noqa: ANN401 - a transformers tokenizer

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bwdeploy.errors import HostError
 from bwdeploy.pipeline.jobs import Progress, QuantizePtq, QuantizeResult
 from bwdeploy.worker import quant_config
-from bwdeploy.worker.calibration import TextRequest, token_sequences
+from bwdeploy.worker.calibration import TextRequest, model_sequences
 from bwdeploy.worker.export import export_checkpoint, exported_algorithms
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.hf_directory import read_json
@@ -149,22 +149,10 @@ def calibration_batches(request: QuantizePtq, *, part: Part = "calibration") -> 
     Raises:
         RecipeError: the data set cannot be read or is too short.
     """
-    transformers = import_module("transformers")
     calibration = request.calibration
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        request.source, trust_remote_code=request.trust_remote_code
-    )
-    wanted = TextRequest(
-        section="quantize.calibration",
-        dataset=calibration.dataset,
-        text_field=calibration.text_field,
-        samples=calibration.samples,
-        seq_len=calibration.seq_len,
-        seed=calibration.seed,
-        part=part,
-        chat_template=calibration.chat_template,
-    )
-    return tuple(token_sequences(wanted, tokenizer).split(calibration.batch_size))
+    wanted = TextRequest.of("quantize.calibration", calibration, samples=calibration.samples, part=part)
+    sequences = model_sequences(request.source, wanted, trust_remote_code=request.trust_remote_code)
+    return tuple(sequences.split(calibration.batch_size))
 
 
 def refuse_wrong_device(device: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bwdeploy.worker.drafts.decoding import RowDecoder, decode, greedy_acceptance
+from bwdeploy.worker.drafts.decoding import RowDecoder, decode
 from bwdeploy.worker.drafts.eagle3 import Eagle3Draft
 from bwdeploy.worker.drafts.pair import Pair
 from bwdeploy.worker.drafts.sampling import Greedy, Sampled
@@ -16,6 +16,7 @@ from tests.worker.drafts.tiny_pair import (
     PROMPTS,
     KnowingDraft,
     expected_gains,
+    greedy_acceptance,
     make_draft,
     make_target,
     tiny_draft,

@@ -13,7 +13,7 @@ from bwdeploy.recipe.schema import DraftMeasurement
 from bwdeploy.worker.drafts import measure, timing
 from bwdeploy.worker.drafts.target_model import TargetModel
 from tests.worker.drafts.test_mtp import make_deepseek
-from tests.worker.drafts.tiny_pair import make_draft, make_target, write_prompts
+from tests.worker.drafts.tiny_pair import make_pair, write_prompts
 from tests.worker.jobs_in_process import ignore_progress
 
 SMALL: dict[str, Any] = {"new_tokens": 8, "max_draft_len": 2, "batch_sizes": (2, 1), "temperature": 10.0}
@@ -28,11 +28,7 @@ def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("measured")
-    (place / "target").mkdir()
-    make_target(place / "target")
-    make_draft(place / "draft")
-    return place
+    return make_pair(tmp_path_factory.mktemp("measured"))
 
 
 def request_for(place: Path, measurement: DraftMeasurement, **changes: Any) -> MeasureDraft:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bwdeploy.errors import RecipeError
-from bwdeploy.worker.drafts.decoding import RowDecoder, greedy_acceptance
+from bwdeploy.worker.drafts.decoding import RowDecoder
 from bwdeploy.worker.drafts.mtp import load_mtp
 from bwdeploy.worker.drafts.pair import Pair
 from bwdeploy.worker.drafts.sampling import Greedy
 from bwdeploy.worker.drafts.target_model import TargetModel
-from tests.worker.drafts.tiny_pair import tiny_target
+from tests.worker.drafts.tiny_pair import greedy_acceptance, tiny_target
 from tests.worker.tiny_llama import make_tokenizer
 
 HIDDEN, VOCAB, LAYERS = 32, 384, 2

@@ -8,11 +8,10 @@ import torch
 import transformers
 
 from bwdeploy.errors import RecipeError, ToolError
-from bwdeploy.worker.drafts.decoding import greedy_acceptance
 from bwdeploy.worker.drafts.row_cache import RowCache, aligned, causal_mask
 from bwdeploy.worker.drafts.target_model import TargetModel, load_target, stop_rounding_inputs
 from bwdeploy_runtime.checkpoint import InputRounding
-from tests.worker.drafts.tiny_pair import KnowingDraft
+from tests.worker.drafts.tiny_pair import KnowingDraft, greedy_acceptance
 from tests.worker.tiny_llama import make_tiny_llama
 
 SIZES = {

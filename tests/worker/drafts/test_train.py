@@ -17,11 +17,11 @@ from bwdeploy.pipeline.jobs import Progress
 from bwdeploy.pipeline.training_jobs import DraftTrainingResult
 from bwdeploy.worker.drafts.chat_tokens import ChatTokens
 from bwdeploy.worker.drafts.conversations import read_conversations
-from bwdeploy.worker.drafts.decoding import greedy_acceptance
 from bwdeploy.worker.drafts.eagle3 import load_draft
 from bwdeploy.worker.drafts.sequences import Batch
 from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from bwdeploy.worker.drafts.unrolling import UnrolledDraft
+from tests.worker.drafts.tiny_pair import greedy_acceptance
 from tests.worker.drafts.training_jobs import train_tiny, training, write_lines
 from tests.worker.jobs_in_process import quantize_tiny
 from tests.worker.tiny_llama import make_tiny_llama

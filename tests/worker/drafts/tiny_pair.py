@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bwdeploy.worker.drafts.decoding import decode
 from bwdeploy.worker.drafts.eagle3 import load_draft
+from bwdeploy.worker.drafts.pair import Pair
+from bwdeploy.worker.drafts.sampling import Greedy
 from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from tests.worker.drafts.draft_files import draft_config, draft_tensors, write_draft
 from tests.worker.tiny_llama import make_tiny_llama
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bwdeploy.worker.drafts.eagle3 import Eagle3Draft
+    from bwdeploy.worker.drafts.pair import Acceptance, Draft
     from bwdeploy.worker.drafts.row_cache import RowCache
 
 PROMPTS = ((5, 9, 13, 17, 40, 7), (301, 12), (77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87))
@@ -33,6 +37,14 @@ def make_target(directory: Path) -> Path:
 def make_draft(directory: Path) -> Path:
     config = draft_config(eagle_config={"eagle_aux_hidden_state_layer_ids": CAPTURED})
     return write_draft(directory, config, draft_tensors())
+
+
+def make_pair(place: Path) -> Path:
+    """A target and a draft for it, in `target` and `draft` of the existing directory `place`."""
+    (place / "target").mkdir()
+    make_target(place / "target")
+    make_draft(place / "draft")
+    return place
 
 
 def tiny_target(directory: Path) -> TargetModel:
@@ -94,3 +106,20 @@ def expected_gains(start: int, end: int, misses: set[int], draft_len: int) -> li
         gains.append(right + 1)
         at += right + 1
     return gains
+
+
+def greedy_acceptance(
+    target: TargetModel,
+    draft: Draft,
+    prompts: Sequence[Sequence[int]],
+    *,
+    draft_len: int,
+    new_tokens: int,
+) -> list[Acceptance]:
+    """What greedy speculative decoding of the prompts took, one for each.
+
+    The acceptance length of all is the sum of what was gained over the sum of steps.
+    """
+    pair = Pair(target, draft, Greedy())
+    batches = decode(pair, prompts, draft_len=draft_len, new_tokens=new_tokens)
+    return [one for batch in batches for one in batch]

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.pipeline.training_jobs import SampleValues, TextComparison
-from bwdeploy.worker.calibration import TextRequest, token_sequences
+from bwdeploy.worker.calibration import TextRequest, model_sequences
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.next_token import POSITIONS_PER_CHUNK, NextToken, batches_of
 
@@ -43,19 +43,8 @@ def held_out_sequences(evaluation: Evaluation, tokenizer_of: Path, *, trust_remo
     Raises:
         RecipeError: the data cannot be read or is too short.
     """
-    tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(
-        tokenizer_of, trust_remote_code=trust_remote_code
-    )
-    wanted = TextRequest(
-        section="gate.evaluation",
-        dataset=evaluation.dataset,
-        text_field=evaluation.text_field,
-        samples=evaluation.samples,
-        seq_len=evaluation.seq_len,
-        seed=evaluation.seed,
-        part="evaluation",
-    )
-    return token_sequences(wanted, tokenizer)
+    wanted = TextRequest.of("gate.evaluation", evaluation, samples=evaluation.samples, part="evaluation")
+    return model_sequences(tokenizer_of, wanted, trust_remote_code=trust_remote_code)
 
 
 class KeptSource(NamedTuple):

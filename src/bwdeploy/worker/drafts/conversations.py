@@ -8,7 +8,6 @@ text alone, so that the seed decides only which of their prompts are used.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import random
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bwdeploy.recipe.uris import FILE_SCHEME
 from bwdeploy.worker.drafts.chat_prompts import chat_prompts
+from bwdeploy.worker.drafts.json_lines import is_text, object_in
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
@@ -135,11 +135,9 @@ def _file(path: Path, *, given: bool) -> Iterator[Conversation]:
 
 def _line(line: str, place: str, *, given: bool) -> Conversation:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _wrong(place, f"this line is not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise _wrong(place, f"this line is no object but {row!r:.60}")
+        row = object_in(line)
+    except ValueError as error:
+        raise _wrong(place, f"this line {error}") from error
     if isinstance(row.get("prompt"), str) and row["prompt"].strip():
         turns = [Turn("user", row["prompt"])]
     elif "messages" in row:
@@ -152,17 +150,9 @@ def _line(line: str, place: str, *, given: bool) -> Conversation:
     if group is None:
         needed = "a user turn with the assistant's answer, for answers: given" if given else "a user turn"
         raise _wrong(place, f"this line needs {needed}")
-    if not all(_is_text(turn.content) for turn in kept):
+    if not all(is_text(turn.content) for turn in kept):
         raise _wrong(place, "its text holds half of a character (a lone surrogate), which no tokenizer reads")
     return Conversation(kept, group, place)
-
-
-def _is_text(content: str) -> bool:
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _turns(found: Any, place: str) -> list[Turn]:  # noqa: ANN401 - any JSON value

@@ -16,14 +16,12 @@ from torch import Tensor
 
 from bwdeploy.worker.drafts.pair import Acceptance, Draft, Pair
 from bwdeploy.worker.drafts.row_cache import RowCache, aligned
-from bwdeploy.worker.drafts.sampling import Greedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     Step = Callable[[], Tensor]
 
-    from bwdeploy.worker.drafts.target_model import TargetModel
 
 _STEPS_BETWEEN_LOOKS = 16
 """How often it is asked whether every row is done; in between nothing waits."""
@@ -221,23 +219,6 @@ def decode(
             decoder.run(draft_len)
             found = decoder.results()
         yield found
-
-
-def greedy_acceptance(
-    target: TargetModel,
-    draft: Draft,
-    prompts: Sequence[Sequence[int]],
-    *,
-    draft_len: int,
-    new_tokens: int,
-) -> list[Acceptance]:
-    """What greedy speculative decoding of the prompts took, one for each.
-
-    The acceptance length of all is the sum of what was gained over the sum of steps.
-    """
-    pair = Pair(target, draft, Greedy())
-    batches = decode(pair, prompts, draft_len=draft_len, new_tokens=new_tokens)
-    return [one for batch in batches for one in batch]
 
 
 def _present(draft: Draft | None) -> Draft:

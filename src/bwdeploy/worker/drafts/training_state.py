@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bwdeploy.recipe.uris import FILE_SCHEME
 from bwdeploy.worker.drafts.chat_prompts import PROMPTS_FILE
 from bwdeploy.worker.drafts.conversations import BUILTIN
 from bwdeploy.worker.drafts.tensor_files import StoredTensors, read_tensors, write_tensors
@@ -80,7 +81,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _data_stamp(data: str) -> str:
     """What tells changed data; a file that cannot be read is refused where it is read."""
-    path = PROMPTS_FILE if data == BUILTIN else Path(data.removeprefix("file://"))
+    path = PROMPTS_FILE if data == BUILTIN else Path(data.removeprefix(FILE_SCHEME))
     if not path.is_file():
         return ""
     with path.open("rb") as content:

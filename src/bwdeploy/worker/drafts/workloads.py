@@ -6,11 +6,12 @@ workload needs a few of them.
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bwdeploy.recipe.uris import FILE_SCHEME
+from bwdeploy.worker.drafts.json_lines import is_text, object_in
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ SECTION = "speculative.measure"
 BUILTIN = "builtin://workloads"
 FEWEST_PROMPTS = 4
 """Of a workload; fewer give no interval worth the name."""
-_FILE_SCHEME = "file://"
 _DATA = Path(__file__).with_name("data") / "workloads.jsonl"
 _LONGEST_NAME = 100
 _FEWEST_TOKENS = 2
@@ -52,13 +52,13 @@ def read_prompts(measurement: DraftMeasurement) -> list[Prompt]:
         RecipeError: the file is missing or in another format, or a workload has too few prompts.
     """
     source = measurement.prompts
-    if source != BUILTIN and not source.startswith(_FILE_SCHEME):
+    if source != BUILTIN and not source.startswith(FILE_SCHEME):
         raise recipe_error(
             f"{SECTION}.prompts",
             f"{source!r} is no file of prompts",
             hint=f"Use {BUILTIN} or file://X.jsonl.",
         )
-    path = _DATA if source == BUILTIN else Path(source.removeprefix(_FILE_SCHEME))
+    path = _DATA if source == BUILTIN else Path(source.removeprefix(FILE_SCHEME))
     by_workload: dict[str, list[Prompt]] = {}
     for prompt in _lines(path):
         by_workload.setdefault(prompt.workload, []).append(prompt)
@@ -92,26 +92,15 @@ def _lines(path: Path) -> list[Prompt]:
 
 def _prompt(line: str, place: str) -> Prompt:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise recipe_error(f"{SECTION}.prompts", f"{place} is not JSON ({error})", hint=_HINT) from error
-    if not isinstance(row, dict):
-        raise recipe_error(f"{SECTION}.prompts", f"{place} is no object but {row!r:.60}", hint=_HINT)
+        row = object_in(line)
+    except ValueError as error:
+        raise recipe_error(f"{SECTION}.prompts", f"{place} {error}", hint=_HINT) from error
     for key in ("prompt", "workload"):
-        if not isinstance(row.get(key), str) or not row[key].strip() or not _is_text(row[key]):
+        if not isinstance(row.get(key), str) or not row[key].strip() or not is_text(row[key]):
             raise recipe_error(f"{SECTION}.prompts", f"{place} has no text under {key!r}", hint=_HINT)
     if len(row["workload"]) > _LONGEST_NAME:
         raise recipe_error(f"{SECTION}.prompts", f"{place}: the name of the workload is too long", hint=_HINT)
     return Prompt(workload=row["workload"].strip(), text=row["prompt"], place=place)
-
-
-def _is_text(characters: str) -> bool:
-    """Whether it can be encoded: JSON can hold half of a surrogate pair, which no tokenizer reads."""
-    try:
-        characters.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _choose(prompts: list[Prompt], measurement: DraftMeasurement) -> list[Prompt]:

@@ -23,7 +23,7 @@ from bwdeploy.worker.training import session
 from bwdeploy.worker.training.master import load_master, ready_for_export, restore_tensors
 from bwdeploy.worker.training.search import run_search
 from bwdeploy.worker.training.stopping import best_step
-from bwdeploy.worker.training.text import training_text
+from bwdeploy.worker.training.text import validation_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,7 @@ class _Training:
             emulate_activations=True,
             trust_remote_code=request.trust_remote_code,
         )
-        _, held_out = training_text(request, session.settings_of(request))
+        held_out = validation_text(request, session.settings_of(request))
         measured = validation.Validation(held_out, device=str(model.device)).measure(model)
         return float(measured.perplexity)
 

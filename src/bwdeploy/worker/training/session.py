@@ -13,7 +13,7 @@ from bwdeploy.worker.process import peak_memory_bytes
 from bwdeploy.worker.quantize import peak_gpu_memory
 from bwdeploy.worker.training.master import load_float, load_master
 from bwdeploy.worker.training.state import TrainingRecord, TrainingState, request_digest
-from bwdeploy.worker.training.text import training_text
+from bwdeploy.worker.training.text import training_text, validation_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def train_here(request: QuantizeTrained, report: Callable[[Progress], None]) -> 
     validation = import_module("bwdeploy.worker.training.validation")
     training = settings_of(request)
     report(Progress(phase="load"))
-    sequences, held_out = training_text(request, training)
+    sequences, held_out = training_text(request, training), validation_text(request, training)
     teacher = _teacher(request) if request.method == "qad" else None
     model, tokens = load_master(request, report)
     device = str(model.device)
