@@ -34,6 +34,7 @@ from bwdeploy.stages.gate import (
 from bwdeploy.stages.gate_verdicts import broken_verdicts, verdict_line, verdicts_of
 from bwdeploy.stages.source import ReferenceStage
 from bwdeploy.tools.executors import local_executor
+from tests.accuracy.test_task_file import TASK
 from tests.pipeline.toy import HOST
 
 ERROR = AuditFinding(check="scale-not-finite", severity="error", message="NaN in a scale")
@@ -385,18 +386,6 @@ def test_reference_is_made_only_where_it_is_compared_with() -> None:
         made = Recipe.model_validate(PREQUANTIZED | changes)
         planned = GateStage().plan_step(made, HOST)
         assert ("reference" in planned.inputs) is (ReferenceStage().plan_step(made, HOST) is not None)
-
-
-TASK = {
-    "task": "mine",
-    "dataset_path": "json",
-    "dataset_kwargs": {"data_files": {"test": "questions.jsonl"}},
-    "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{question}}",
-    "doc_to_target": "{{answer}}",
-    "metric_list": [{"metric": "acc"}],
-}
 
 
 def write_task(place: Path) -> str:

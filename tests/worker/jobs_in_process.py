@@ -19,7 +19,12 @@ SMALL = Calibration(samples=8, seq_len=64, batch_size=4)
 def quantize_tiny(source: Path, out: Path, **changes: Any) -> QuantizeResult:
     """Quantize `source` into the new directory `out`; `changes` are fields of the request."""
     out.mkdir()
-    fields: dict[str, Any] = {
+    return quantize.run(QuantizePtq(**quantize_fields(source, out) | changes), ignore_progress)
+
+
+def quantize_fields(source: Path, out: Path) -> dict[str, Any]:
+    """What every request to quantize has: no format yet, a small calibration, on the CPU."""
+    return {
         "source": source,
         "out": out,
         "format": None,
@@ -29,8 +34,7 @@ def quantize_tiny(source: Path, out: Path, **changes: Any) -> QuantizeResult:
         "calibration": SMALL,
         "device": "cpu",
         "trust_remote_code": False,
-    } | changes
-    return quantize.run(QuantizePtq(**fields), ignore_progress)
+    }
 
 
 def audit_tiny(checkpoint: Path, source: Path | None, **changes: Any) -> AuditReport:

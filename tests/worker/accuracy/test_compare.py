@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from bwdeploy.recipe.schema import Evaluation
 from bwdeploy.worker.accuracy.text import compare_with_source, held_out_sequences, keep_source
 from bwdeploy.worker.next_token import NextToken, cut_at_head
 from bwdeploy_runtime.checkpoint import load_model
+from tests.worker.accuracy.changed_models import changed
 from tests.worker.jobs_in_process import audit_tiny, compare_tiny, quantize_tiny
 from tests.worker.tiny_llama import make_tiny_llama
 
@@ -35,16 +35,6 @@ def nvfp4(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs keep their files in the current directory."""
     monkeypatch.chdir(tmp_path)
-
-
-def changed(source: Path, out: Path, change: Change) -> Path:
-    """A copy of `source` with other tensors."""
-    files = import_module("safetensors.torch")
-    shutil.copytree(source, out)
-    tensors = files.load_file(out / "model.safetensors")
-    change(tensors)
-    files.save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    return out
 
 
 def logits_of(directory: Path, sequences: Any) -> Any:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 import socket
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,11 @@ from bwdeploy.recipe.schema import GateTask
 from bwdeploy.worker.accuracy.answers import answer
 from bwdeploy.worker.accuracy.tasks import load_tasks
 from bwdeploy_runtime.checkpoint import load_model
+from tests.worker.accuracy.changed_models import changed
 from tests.worker.accuracy.local_tasks import CHOICE, GENERATION, choices, texts, write_task
 from tests.worker.jobs_in_process import compare_tiny
 
 pytest.importorskip("lm_eval", reason="the extra `accuracy` is not installed")
-
-
-def changed(source: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of `source` with other tensors."""
-    files = import_module("safetensors.torch")
-    shutil.copytree(source, out)
-    tensors = files.load_file(out / "model.safetensors")
-    change(tensors)
-    files.save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    return out
 
 
 def rounded(tensors: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainedResult
 from bwdeploy.recipe.schema import Training
 from bwdeploy.worker.training import run
-from tests.worker.jobs_in_process import SMALL, ignore_progress
+from tests.worker.jobs_in_process import ignore_progress, quantize_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +31,10 @@ def training_request(
     source: Path, place: Path, *, training: dict[str, Any], **changes: Any
 ) -> QuantizeTrained:
     """A short QAD to NVFP4 with output and state in `place`; `training` and `changes` differ from it."""
-    fields: dict[str, Any] = {
-        "source": source,
-        "out": place / "out",
+    fields = quantize_fields(source, place / "out") | {
         "state": place / "state",
         "method": "qad",
         "format": "nvfp4",
-        "recipe": None,
-        "kv_cache": "none",
-        "overrides": (),
-        "calibration": SMALL,
-        "device": "cpu",
-        "trust_remote_code": False,
         "training": Training(**SHORT | training),
     }
     for name in ("out", "state"):

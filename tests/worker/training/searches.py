@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainedResult
 from bwdeploy.recipe.schema import FormatSearch
 from bwdeploy.worker.training.search import run_search
-from tests.worker.jobs_in_process import SMALL
+from tests.worker.jobs_in_process import quantize_fields
 
 if TYPE_CHECKING:
     from bwdeploy.pipeline.jobs import Progress
@@ -30,18 +30,9 @@ def search_tiny(source: Path, place: Path, *, state: Path | None = None, **chang
     out, state, said = place / "out", state or place / "state", list[Any]()
     out.mkdir(parents=True)
     state.mkdir(exist_ok=True)
-    fields: dict[str, Any] = {
-        "source": source,
-        "out": out,
-        "format": None,
-        "recipe": None,
-        "kv_cache": "none",
-        "overrides": (),
-        "calibration": SMALL,
-        "device": "cpu",
-        "trust_remote_code": False,
+    fields = quantize_fields(source, out) | {
         "method": "auto",
         "search": FormatSearch(effective_bits=BUDGET, score_batches=2),
         "state": state,
-    } | changes
-    return Searched(run_search(QuantizeTrained(**fields), said.append), out, state, said)
+    }
+    return Searched(run_search(QuantizeTrained(**fields | changes), said.append), out, state, said)
