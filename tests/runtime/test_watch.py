@@ -24,6 +24,13 @@ def test_heartbeats_without_steps_are_a_hang_only_with_requests(watch: ProgressW
     assert watch.verdict(running=2, now_s=40.0) == "made no progress on 2 requests for 11 s"
 
 
+def test_an_engine_silent_since_its_last_step_gave_no_sign_of_life(watch: ProgressWatch) -> None:
+    watch.sign(5.0)
+    watch.steps(1, 4.0)
+    assert watch.verdict(running=1, now_s=14.0) is None
+    assert watch.verdict(running=1, now_s=14.5) == "gave no sign of life for 10 s"
+
+
 def test_an_engine_that_steps_does_not_hang(watch: ProgressWatch) -> None:
     for now_s in range(100):
         watch.sign(now_s)

