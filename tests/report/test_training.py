@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bwdeploy.pipeline.jobs import QuantizeResult
 from bwdeploy.pipeline.training_jobs import DraftAudit, TrainedResult, TrainingCurve
 from bwdeploy.report.training import training_lines
@@ -46,6 +48,22 @@ def test_training_says_what_it_gained_and_which_step_was_kept(tmp_path: Path) ->
 
 def test_training_that_brought_nothing_is_told(tmp_path: Path) -> None:
     assert "no step was better" in lines_of(tmp_path, after_training(0))[1]
+
+
+@pytest.mark.parametrize(("shift", "noted"), [(0.016, True), (0.004, False)])
+def test_export_above_the_training_by_no_more_than_rounding_is_noted(
+    shift: float, tmp_path: Path, *, noted: bool
+) -> None:
+    before = tuple(3.0 + 0.01 * n for n in range(24))
+    pairs = {
+        "likelihoods_trained": before,
+        "likelihoods_exported": tuple(one + shift + 0.05 * (-1) ** n for n, one in enumerate(before)),
+    }
+    lines = lines_of(tmp_path, after_training(30).model_copy(update=pairs))
+    assert len(lines) == 1 + noted
+    if noted:
+        assert "as exported the perplexity is +1.6% from the model in training" in lines[1]
+        assert "quantize.training.validation_samples" in lines[1]
 
 
 def test_search_says_its_bits(tmp_path: Path) -> None:

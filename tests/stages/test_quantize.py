@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -121,10 +122,10 @@ def test_calibration_alone_is_another_request(tmp_path: Path) -> None:
     assert request.format == "nvfp4"
 
 
-def judged(out: Path, *, trained: float, exported: float) -> None:
+def judged(out: Path, *, trained: float, exported: float, **more: Any) -> None:
     section = {"method": "qad", "format": "nvfp4", "kv_cache": "fp8"}
     recipe = {"schema": 1, "name": "x", "model": {"source": "file:///m"}, "quantize": section}
-    result = {"perplexity_trained": trained, "perplexity_exported": exported}
+    result = {"perplexity_trained": trained, "perplexity_exported": exported} | more
     (out / "quantize.json").write_text(json.dumps(result))
     QuantizeStage().judge(Recipe.model_validate(recipe), out)
 
@@ -138,3 +139,14 @@ def test_export_that_lost_the_training_is_stopped(exported: float, tmp_path: Pat
 def test_export_within_a_hundredth_of_the_training_passes(tmp_path: Path) -> None:
     judged(tmp_path, trained=21.72, exported=21.9)
     judged(tmp_path, trained=21.72, exported=18.0)
+
+
+@pytest.mark.parametrize(("spread", "stops"), [(0.002, True), (0.05, False)])
+def test_export_is_stopped_only_by_more_than_rounding_does(
+    spread: float, tmp_path: Path, *, stops: bool
+) -> None:
+    before = [3.0 + 0.01 * n for n in range(24)]
+    after = [one + 0.016 + spread * (-1) ** n for n, one in enumerate(before)]
+    pairs = {"likelihoods_trained": before, "likelihoods_exported": after}
+    with pytest.raises(GateError, match="lost the training") if stops else nullcontext():
+        judged(tmp_path, trained=11.44, exported=11.62, **pairs)

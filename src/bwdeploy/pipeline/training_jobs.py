@@ -81,6 +81,10 @@ class TrainedResult(QuantizeResult):
     """On the same text, of the model in training at the step that was kept."""
     perplexity_exported: float | None = None
     """On the same text, of the exported files, read back."""
+    likelihoods_trained: tuple[float, ...] = ()
+    """Mean negative log-likelihood of a token, in nats, of each validation sequence before the export."""
+    likelihoods_exported: tuple[float, ...] = ()
+    """The same of the exported files, in the same order."""
     effective_bits: float | None = None
     """Of the search."""
     sensitivity: tuple[LayerSensitivity, ...] = ()

@@ -8,7 +8,7 @@ from bwdeploy.report.draft_training import training_words
 from bwdeploy.report.drafts import choice_headline
 from bwdeploy.stages.acceptance import choice_of, read_acceptance
 from bwdeploy.stages.draft import read_draft_report
-from bwdeploy.stages.quantize import read_trained
+from bwdeploy.stages.quantize import export_change, read_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +32,7 @@ def _quantize(artifact: Path) -> Iterator[str]:
     if result.curve is not None:
         yield f"training: {_gain(result)}{training_words(result.curve)}"
         yield from _warning(result.curve)
+        yield from _export(result)
 
 
 def _gain(result: TrainedResult) -> str:
@@ -47,6 +48,17 @@ def _warning(curve: TrainingCurve) -> Iterator[str]:
             "training warning: no step was better than the calibrated model, which was kept. "
             "Try another quantize.training.learning_rate, or more steps."
         )
+
+
+def _export(result: TrainedResult) -> Iterator[str]:
+    change = export_change(result.model_dump())
+    if change is None or change.value is None or change.value <= change.limit or change.low is None:
+        return
+    yield (
+        f"training note: as exported the perplexity is {change.value:+.1%} from the model in training, "
+        f"{change.low:+.1%} to {change.high:+.1%} on {change.samples} sequences. "
+        "Raise quantize.training.validation_samples to tell it from rounding."
+    )
 
 
 def _draft(artifact: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bwdeploy.accuracy.verdicts import judge_perplexity
 from bwdeploy.engines.checkpoint import read_rank_checkpoint
 from bwdeploy.engines.conversion import CALIBRATION, DRAFT, conversion_command, needs_calibration
 from bwdeploy.engines.drafts import heads_of
@@ -25,8 +26,10 @@ from bwdeploy.stages.checkpoint import checkpoint_layout
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from bwdeploy.accuracy.verdicts import Judgement
     from bwdeploy.pipeline.host import Host
     from bwdeploy.pipeline.jobs import JobData
     from bwdeploy.pipeline.stage import Work
@@ -222,14 +225,30 @@ def read_trained(out: Path) -> TrainedResult | None:
     return TrainedResult.model_validate_json(text) if "curve" in json.loads(text) else None
 
 
-def _require_kept_training(result: dict[str, Any]) -> None:
+def export_change(result: Mapping[str, Any]) -> Judgement | None:
+    """What the export did to the perplexity, against what it may; None without sequences to compare.
+
+    Files that say the same as the model in training do not give the same figure on a GPU: other kernels round
+    the last bit otherwise, an activation gets the next FP4 code, and all that follows moves.
+    """
+    trained, exported = result.get("likelihoods_trained"), result.get("likelihoods_exported")
+    if not trained or not exported:
+        return None
+    return judge_perplexity(trained, exported, max_increase=_DRIFT)
+
+
+def _require_kept_training(result: Mapping[str, Any]) -> None:
     trained, exported = result["perplexity_trained"], result["perplexity_exported"]
-    if not exported <= trained * (1 + _DRIFT):
-        raise GateError(
-            f"the export lost the training: perplexity {trained:.4g} in training, {exported:.4g} as exported",
-            hint="This is a fault of the export for this model and format; "
-            "try another quantize.format, or quantize.method: ptq",
-        )
+    if exported <= trained * (1 + _DRIFT):
+        return
+    change = export_change(result)
+    if change is not None and change.verdict == "inconclusive" and change.low is not None:
+        return  # more than allowed, but no more than rounding may do to so few sequences: the report says so
+    raise GateError(
+        f"the export lost the training: perplexity {trained:.4g} in training, {exported:.4g} as exported",
+        hint="This is a fault of the export for this model and format; "
+        "try another quantize.format, or quantize.method: ptq",
+    )
 
 
 def _require_every_rank(out: Path) -> None:

@@ -55,6 +55,7 @@ def test_distillation_brings_the_model_nearer_to_its_source(qad: TrainedResult) 
 def test_what_was_trained_is_what_ships(qad: TrainedResult) -> None:
     assert qad.perplexity_trained != qad.perplexity_before
     assert qad.perplexity_exported == pytest.approx(qad.perplexity_trained, rel=1e-4)
+    assert qad.likelihoods_exported == pytest.approx(qad.likelihoods_trained, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bwdeploy.errors import HostError
 from bwdeploy.pipeline.training_jobs import TrainedResult, TrainingCurve
@@ -99,6 +99,7 @@ class _Training:
         modules = quantize.count_quantized(model)
         with self._clock.phase("export", self._report):
             restore_tensors(model, self._state.model(best))
+            trained = self._likelihoods(model)
             ready_for_export(model)
             export_checkpoint(
                 model,
@@ -110,7 +111,7 @@ class _Training:
         del model
         gc.collect()
         with self._clock.phase("validate export", self._report):
-            exported = self._exported_perplexity()
+            exported = self._exported_likelihoods()
         quant_algo, kv_algo = exported_algorithms(self._request.out)
         return TrainedResult(
             quant_algo=quant_algo,
@@ -127,7 +128,9 @@ class _Training:
             curve=self._curve(record, newest),
             perplexity_before=record.perplexities[0],
             perplexity_trained=record.perplexities[best],
-            perplexity_exported=exported,
+            perplexity_exported=import_module("bwdeploy.worker.training.validation").perplexity_of(exported),
+            likelihoods_trained=trained,
+            likelihoods_exported=exported,
         )
 
     def _trained(self) -> tuple[Any, int, session.PeakMemory]:
@@ -147,8 +150,7 @@ class _Training:
             ) from error
         return trained.model, trained.calibration_tokens, peak
 
-    def _exported_perplexity(self) -> float:
-        validation = import_module("bwdeploy.worker.training.validation")
+    def _exported_likelihoods(self) -> tuple[float, ...]:
         request = self._request
         model, _ = import_module("bwdeploy_runtime.checkpoint").load_model(
             request.out,
@@ -159,9 +161,13 @@ class _Training:
             emulate_activations=True,
             trust_remote_code=request.trust_remote_code,
         )
-        held_out = validation_text(request, session.settings_of(request))
-        measured = validation.Validation(held_out, device=str(model.device)).measure(model)
-        return float(measured.perplexity)
+        return self._likelihoods(model)
+
+    def _likelihoods(self, model: Any) -> tuple[float, ...]:  # noqa: ANN401 - a transformers model
+        validation = import_module("bwdeploy.worker.training.validation")
+        held_out = validation_text(self._request, session.settings_of(self._request))
+        text = validation.Validation(held_out, device=str(model.device))
+        return cast("tuple[float, ...]", text.likelihoods(model))
 
     def _curve(self, record: TrainingRecord, newest: TrainingRecord | None) -> TrainingCurve:
         return TrainingCurve(

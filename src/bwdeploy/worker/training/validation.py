@@ -53,18 +53,44 @@ class Validation:
             distributed.all_reduce(sums)
         likelihood, divergence = (sums / self._tokens).tolist()
         return Measured(
-            math.exp(min(likelihood, 700.0)) if math.isfinite(likelihood) else math.nan,
+            _perplexity(likelihood),
             None if self._teacher is None else divergence,
         )
 
-    def _batch_sums(self, model: Any, batch: Tensor) -> Tensor:  # noqa: ANN401
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def likelihoods(self, model: Any) -> tuple[float, ...]:  # noqa: ANN401
+        """Mean negative log-likelihood of a token of each sequence, in nats; not for one rank of several."""
+        model.eval()
+        found: list[float] = []
+        with _exact_cache(model):
+            for batch, _ in self._shares:
+                tokens = batch.to(self._device)
+                logits = self._logits(model, tokens).transpose(1, 2)
+                likelihood = functional.cross_entropy(logits, tokens[:, 1:], reduction="none")
+                found += likelihood.double().mean(dim=1).tolist()
+        return tuple(found)
+
+    def _logits(self, model: Any, batch: Tensor) -> Tensor:  # noqa: ANN401
         with autocast(self._device.type):
-            logits = model(input_ids=batch, use_cache=False).logits[:, :-1].flatten(0, 1).float()
+            logits: Tensor = model(input_ids=batch, use_cache=False).logits
+        return logits[:, :-1].float()
+
+    def _batch_sums(self, model: Any, batch: Tensor) -> Tensor:  # noqa: ANN401
+        logits = self._logits(model, batch).flatten(0, 1)
         likelihood = functional.cross_entropy(logits, batch[:, 1:].flatten(), reduction="sum").double()
         if self._teacher is None:
             return torch.stack((likelihood, torch.zeros_like(likelihood)))
         wanted = self._teacher(input_ids=batch, use_cache=False).logits[:, :-1].flatten(0, 1)
         return torch.stack((likelihood, kl_divergence(wanted, logits).double()))
+
+
+def perplexity_of(likelihoods: tuple[float, ...]) -> float:
+    """Of sequences of one length, from their mean negative log-likelihoods; NaN where one is not finite."""
+    return _perplexity(sum(likelihoods) / len(likelihoods))
+
+
+def _perplexity(likelihood: float) -> float:
+    return math.exp(min(likelihood, 700.0)) if math.isfinite(likelihood) else math.nan
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, *, temperature: float = 1.0) -> Tensor:
