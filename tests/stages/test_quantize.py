@@ -145,8 +145,17 @@ def test_export_within_a_hundredth_of_the_training_passes(tmp_path: Path) -> Non
 def test_export_is_stopped_only_by_more_than_rounding_does(
     spread: float, tmp_path: Path, *, stops: bool
 ) -> None:
-    before = [3.0 + 0.01 * n for n in range(24)]
-    after = [one + 0.016 + spread * (-1) ** n for n, one in enumerate(before)]
-    pairs = {"likelihoods_trained": before, "likelihoods_exported": after}
     with pytest.raises(GateError, match="lost the training") if stops else nullcontext():
-        judged(tmp_path, trained=11.44, exported=11.62, **pairs)
+        judged(tmp_path, trained=11.44, exported=11.62, **pairs(0.016, spread))
+
+
+def test_all_sequences_decide_where_those_of_validation_say_otherwise(tmp_path: Path) -> None:
+    judged(tmp_path, trained=11.44, exported=11.62, **pairs(0.001, 0.01))
+    with pytest.raises(GateError, match="lost the training"):
+        judged(tmp_path, trained=11.44, exported=11.44, **pairs(0.03, 0.01))
+
+
+def pairs(shift: float, spread: float) -> dict[str, Any]:
+    before = [3.0 + 0.01 * n for n in range(24)]
+    after = [one + shift + spread * (-1) ** n for n, one in enumerate(before)]
+    return {"likelihoods_trained": before, "likelihoods_exported": after}

@@ -82,7 +82,8 @@ class TrainedResult(QuantizeResult):
     perplexity_exported: float | None = None
     """On the same text, of the exported files, read back."""
     likelihoods_trained: tuple[float, ...] = ()
-    """Mean negative log-likelihood of a token, in nats, of each validation sequence before the export."""
+    """Mean negative log-likelihood of a token, in nats, of each sequence, before the export; validation
+    sequences first, on a GPU others of the training after them."""
     likelihoods_exported: tuple[float, ...] = ()
     """The same of the exported files, in the same order."""
     effective_bits: float | None = None

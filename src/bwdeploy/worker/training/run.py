@@ -23,7 +23,7 @@ from bwdeploy.worker.training import session
 from bwdeploy.worker.training.master import load_master, ready_for_export, restore_tensors
 from bwdeploy.worker.training.search import run_search
 from bwdeploy.worker.training.stopping import best_step
-from bwdeploy.worker.training.text import validation_text
+from bwdeploy.worker.training.text import compared_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ class _Training:
             curve=self._curve(record, newest),
             perplexity_before=record.perplexities[0],
             perplexity_trained=record.perplexities[best],
-            perplexity_exported=import_module("bwdeploy.worker.training.validation").perplexity_of(exported),
+            perplexity_exported=self._validation_perplexity(exported),
             likelihoods_trained=trained,
             likelihoods_exported=exported,
         )
@@ -163,10 +163,15 @@ class _Training:
         )
         return self._likelihoods(model)
 
+    def _validation_perplexity(self, likelihoods: tuple[float, ...]) -> float:
+        samples = session.settings_of(self._request).validation_samples
+        perplexity_of = import_module("bwdeploy.worker.training.validation").perplexity_of
+        return float(perplexity_of(likelihoods[:samples]))
+
     def _likelihoods(self, model: Any) -> tuple[float, ...]:  # noqa: ANN401 - a transformers model
         validation = import_module("bwdeploy.worker.training.validation")
-        held_out = validation_text(self._request, session.settings_of(self._request))
-        text = validation.Validation(held_out, device=str(model.device))
+        compared = compared_text(self._request, session.settings_of(self._request))
+        text = validation.Validation(compared, device=str(model.device))
         return cast("tuple[float, ...]", text.likelihoods(model))
 
     def _curve(self, record: TrainingRecord, newest: TrainingRecord | None) -> TrainingCurve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bwdeploy.worker.calibration import TextRequest, model_sequences
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from bwdeploy.recipe.schema import Training
 
 _SECTION = "quantize.training"
+_COMPARED = 256
+"""Sequences. Read back on an H100, one of SmolLM2-135M in NVFP4 has another perplexity by 4.5 % (standard
+deviation, up or down), so that 24 together tell no better than 1 %, and these 0.3 %."""
 
 
 def training_text(request: QuantizeTrained, training: Training) -> Tensor:
@@ -33,3 +37,16 @@ def validation_text(request: QuantizeTrained, training: Training) -> Tensor:
     """
     wanted = TextRequest.of(_SECTION, training, samples=training.validation_samples, part="validation")
     return model_sequences(request.source, wanted, trust_remote_code=request.trust_remote_code)
+
+
+def compared_text(request: QuantizeTrained, training: Training) -> Tensor:
+    """Sequences on which the export is held against the training: those of validation come first.
+
+    A CPU computes both alike. A GPU does not: there text of the training is added, to tell rounding from loss.
+    """
+    held_out = validation_text(request, training)
+    if request.device == "cpu":
+        return held_out
+    more = training_text(request, training)[: max(0, _COMPARED - len(held_out))]
+    joined: Tensor = import_module("torch").cat((held_out, more))
+    return joined
