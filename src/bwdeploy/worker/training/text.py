@@ -42,7 +42,7 @@ def validation_text(request: QuantizeTrained, training: Training) -> Tensor:
 def compared_text(request: QuantizeTrained, training: Training) -> Tensor:
     """Sequences on which the export is held against the training: those of validation come first.
 
-    A CPU computes both alike. A GPU does not: there text of the training is added, to tell rounding from loss.
+    A CPU computes both alike. A GPU does not: text of the training is added, to tell rounding from loss.
     """
     held_out = validation_text(request, training)
     if request.device == "cpu":
