@@ -164,9 +164,18 @@ FIRES: tuple[Fires, ...] = (
         config=_405B,
         path="quantize",
         severity="warning",
-        message="qat needs about 778.2 GiB on each of 8 GPUs, more than the 179.1 GiB of b200",
-        hint="Keep the optimizer in host memory (about 5,291.7 GiB of host memory), "
-        "or run it on 64 such GPUs",
+        message="qat needs about 6,983.5 GiB on one GPU, more than the 179.1 GiB of b200",
+        hint="Run it on 64 such GPUs",
+    ),
+    Fires(
+        rule="memory-quantization-step",
+        overrides=("layout={gpu: B200, gpus_per_node: 8, tp: 8}", "quantize.method=qat"),
+        config=_70B,
+        path="quantize",
+        severity="warning",
+        message="qat needs about 1,236.3 GiB on one GPU, more than the 179.1 GiB of b200",
+        hint="Set quantize.training.gradient_checkpointing: true and gpus: 8 "
+        "(about 137.9 GiB on each of 8 GPUs)",
     ),
     Fires(
         rule="memory-quantization-step",

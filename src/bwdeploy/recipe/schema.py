@@ -119,6 +119,10 @@ class Training(Section):
         default=4, ge=1, le=1000, description="Validations without an improvement before it stops."
     )
     gpus: int = Field(default=1, ge=1, le=1024, description="GPUs of one machine to train on, with FSDP2.")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations anew in the backward pass: much less memory, a third more time.",
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of data order and choice.")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from bwdeploy.errors import RecipeError, ToolError
 from bwdeploy.facts.formats import format_table
@@ -56,6 +57,25 @@ def test_what_was_trained_is_what_ships(qad: TrainedResult) -> None:
     assert qad.perplexity_trained != qad.perplexity_before
     assert qad.perplexity_exported == pytest.approx(qad.perplexity_trained, rel=1e-4)
     assert qad.likelihoods_exported == pytest.approx(qad.likelihoods_trained, rel=1e-4)
+
+
+def test_activations_computed_anew_train_the_same(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, passes = LlamaRMSNorm.forward, []
+
+    def counted(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+        passes.append(torch.is_grad_enabled())
+        return forward(self, hidden)
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", counted)
+    training = {"steps": 2, "warmup_steps": 1}
+    once = train_tiny(tiny_llama, tmp_path / "kept", training=training)
+    kept = sum(passes)
+    passes.clear()
+    result = train_tiny(tiny_llama, tmp_path / "anew", training=training | {"gradient_checkpointing": True})
+    assert sum(passes) > 1.5 * kept
+    assert result.likelihoods_trained == pytest.approx(once.likelihoods_trained, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -21,16 +21,15 @@ def _quantization_step(subject: Subject) -> Iterator[Problem]:
     if gpu is None or plan is None or plan.capacity_bytes is None:
         return
     path, chosen = ("quantize",), plan.chosen
-    largest = max((mode for mode in plan.modes if not mode.host_bytes), key=lambda mode: mode.gpus)
-    if chosen is not None and not chosen.host_bytes:
+    largest = max((mode for mode in plan.modes if not mode.how), key=lambda mode: mode.gpus)
+    if chosen is not None and not chosen.how:
         return
     message = (
         f"{plan.method} needs about {_gib(largest.gpu_bytes)} on {_each(largest)}, "
         f"more than the {_gib(plan.capacity_bytes)} of {gpu.id}"
     )
     if chosen is not None:
-        hint = f"{chosen.how} (about {_gib(chosen.host_bytes)} of host memory){_or_gpus(plan)}"
-        yield Problem(path, message, hint, "warning")
+        yield Problem(path, message, _way_out(chosen, plan), "warning")
     elif plan.gpus_needed is not None:
         yield Problem(path, message, f"run it on {plan.gpus_needed} such GPUs", "warning")
     else:
@@ -42,8 +41,11 @@ def _each(mode: Mode) -> str:
     return "one GPU" if mode.gpus == 1 else f"each of {mode.gpus} GPUs"
 
 
-def _or_gpus(plan: QuantizationPlan) -> str:
-    return f", or run it on {plan.gpus_needed} such GPUs" if plan.gpus_needed else ""
+def _way_out(chosen: Mode, plan: QuantizationPlan) -> str:
+    if not chosen.host_bytes:
+        return f"{chosen.how} (about {_gib(chosen.gpu_bytes)} on {_each(chosen)})"
+    elsewhere = f", or run it on {plan.gpus_needed} such GPUs" if plan.gpus_needed else ""
+    return f"{chosen.how} (about {_gib(chosen.host_bytes)} of host memory){elsewhere}"
 
 
 def _gib(size: int) -> str:

@@ -1,9 +1,9 @@
 """Memory of the quantization step itself: which way of running it fits where. Estimates, nothing measured.
 
 Calibration runs the model in 16 bit with quantizers in place; it can run on one GPU, on all GPUs of the
-machine, with the weights in host memory, or one layer after the other. Training (QAT, QAD) keeps AdamW's
-states beside the weights, sharded over all GPUs. Host memory is named, not judged: a recipe does not say how
-much a machine has.
+machine, with the weights in host memory, or one layer after the other. Training (QAT, QAD) runs as its
+section says: on so many GPUs of one machine, with or without activations kept. Host memory is named, not
+judged: a recipe does not say how much a machine has.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.planner.memory.activations import attention_width, ffn_width, value_bytes
 from bwdeploy.planner.memory.gpu import capacity_bytes
+from bwdeploy.planner.memory.training import training_bytes
 from bwdeploy.planner.weights.precision import may_be_quantized
 from bwdeploy.recipe.schema import Training
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from bwdeploy.model.shape import ModelShape
     from bwdeploy.recipe.schema import Layout, Recipe
 
-_TRAINING_BYTES = 16
-"""Of one parameter under mixed-precision AdamW: 16-bit weight and gradient, FP32 weight and two FP32 moments
-(arXiv:1910.02054, section 3.1)."""
 _QUANTIZER_BYTES = 2 * 4
 """An FP32 amax of the weight and of the input of each quantized matrix."""
 _FP32_BYTES = 4
@@ -41,7 +39,7 @@ class Mode(NamedTuple):
     host_bytes: int
     """In host memory; 0 when the weights stay on the GPUs."""
     how: str
-    """What one has to do for it, as a hint says it."""
+    """What one has to do for it, as a hint says it; empty when it runs so by itself."""
     fits: bool | None = None
     """On the GPUs; None when the recipe names none."""
 
@@ -104,11 +102,8 @@ class _Step(NamedTuple):
     @property
     def tokens(self) -> int:
         """Of one forward pass on one GPU."""
-        quantize = self.recipe.quantize
-        if quantize.trains:
-            training = quantize.training or Training()
-            return -(-training.batch_size // training.gpus) * training.seq_len
-        return quantize.calibration.batch_size * quantize.calibration.seq_len
+        calibration = self.recipe.quantize.calibration
+        return calibration.batch_size * calibration.seq_len
 
     @property
     def moment(self) -> int:
@@ -140,12 +135,12 @@ def _layer_width(shape: ModelShape, index: int, layout: Layout) -> int:
 
 def _calibration_modes(step: _Step) -> Iterator[Mode]:
     working = step.moment + step.quantizers
-    yield Mode("one GPU", 1, step.weights + working, 0, "use one GPU")
+    yield Mode("one GPU", 1, step.weights + working, 0, "")
     gpus = step.recipe.layout.gpus_per_node
     if gpus > 1:
         # Whole layers are dealt out, so one GPU may hold one more than its share.
         share = step.weights // gpus + step.largest_layer
-        yield Mode(f"all {gpus} GPUs of a node", gpus, share + working, 0, "spread the layers over the node")
+        yield Mode(f"all {gpus} GPUs of a node", gpus, share + working, 0, "")
     yield Mode(
         "CPU offload", 1, 2 * step.largest_layer + working, step.weights, "offload the weights to the CPU"
     )
@@ -161,24 +156,27 @@ def _kept_states(step: _Step) -> int:
 
 
 def _training_modes(step: _Step) -> Iterator[Mode]:
-    layout = step.recipe.layout
-    for gpus in sorted({1, layout.gpus_per_node, layout.nodes * layout.gpus_per_node}):
-        name = "one GPU" if gpus == 1 else f"{gpus} GPUs, fully sharded"
-        yield Mode(name, gpus, _training_bytes(step, gpus), 0, "shard the training over all GPUs")
-    gpus = layout.gpus_per_node
-    states = step.shape.parameters * (_TRAINING_BYTES - value_bytes(step.shape.dtype))
-    offloaded = _training_bytes(step, gpus) - states // gpus
-    name = f"{gpus} GPUs, optimizer in host memory" if gpus > 1 else "one GPU, optimizer in host memory"
-    yield Mode(name, gpus, offloaded, states, "keep the optimizer in host memory")
+    training = step.recipe.quantize.training or Training()
+    node = step.recipe.layout.gpus_per_node
+    kept = training.gradient_checkpointing
+    yield _training_mode(step, training.gpus, checkpointing=kept, how="")
+    anew = "set quantize.training.gradient_checkpointing: true"
+    if not kept:
+        yield _training_mode(step, training.gpus, checkpointing=True, how=anew)
+    if node > training.gpus:
+        how = f"set quantize.training.gpus: {node}" if kept else f"{anew} and gpus: {node}"
+        yield _training_mode(step, node, checkpointing=True, how=how)
 
 
-def _training_bytes(step: _Step, gpus: int) -> int:
-    """Of one GPU: its shard, one gathered layer, each layer's input for the backward pass, a moment."""
-    parameters = step.shape.parameters * _TRAINING_BYTES
-    teacher = step.weights if step.recipe.quantize.method == "qad" else 0
-    kept = len(step.shape.layers) * step.tokens * step.shape.hidden * value_bytes(step.shape.dtype)
-    gathered = 2 * step.largest_layer if gpus > 1 else 0
-    return (parameters + teacher) // gpus + gathered + kept + 2 * step.moment
+def _training_mode(step: _Step, gpus: int, *, checkpointing: bool, how: str) -> Mode:
+    name = "one GPU" if gpus == 1 else f"{gpus} GPUs, fully sharded"
+    if checkpointing:
+        name += ", gradient checkpointing"
+    return Mode(name, gpus, _training_bytes(step, gpus, checkpointing=checkpointing), 0, how)
+
+
+def _training_bytes(step: _Step, gpus: int, *, checkpointing: bool = True) -> int:
+    return training_bytes(step.recipe, step.shape, gpus=gpus, checkpointing=checkpointing)
 
 
 def _gpus_needed(step: _Step, capacity: int | None) -> int | None:
@@ -187,11 +185,11 @@ def _gpus_needed(step: _Step, capacity: int | None) -> int | None:
         return None
     gpus = 1
     while gpus <= _MAX_GPUS:
-        if not step.recipe.quantize.trains:
+        if step.recipe.quantize.trains:
+            size = _training_bytes(step, gpus)
+        else:
             spread = step.weights if gpus == 1 else step.weights // gpus + step.largest_layer
             size = spread + step.moment + step.quantizers
-        else:
-            size = _training_bytes(step, gpus)
         if size <= capacity:
             return gpus
         gpus *= 2

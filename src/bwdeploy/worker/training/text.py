@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SECTION = "quantize.training"
 _COMPARED = 256
 """Sequences. Read back on an H100, one of SmolLM2-135M in NVFP4 has another perplexity by 4.5 % (standard
-deviation, up or down), so that 24 together tell no better than 1 %, and these 0.3 %."""
+deviation, up or down): 16 together tell no better than 1 %, these 0.3 %."""
 
 
 def training_text(request: QuantizeTrained, training: Training) -> Tensor:

@@ -87,6 +87,8 @@ class FakeQuantTrainer(transformers.Trainer):  # type: ignore[misc]
             max_steps=training.steps - self._watcher.first,
             per_device_train_batch_size=training.batch_size // ranks,
             use_cpu=self._task.device == "cpu",
+            gradient_checkpointing=training.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
             seed=training.seed + self._watcher.first,
             save_strategy="no",
             eval_strategy="no",
