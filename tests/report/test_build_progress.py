@@ -28,6 +28,15 @@ def test_a_long_phase_is_told_each_minute_with_its_last_line() -> None:
     ]
 
 
+def test_what_is_counted_is_told_with_its_count() -> None:
+    text, now = io.StringIO(), 0.0
+    console = Console(file=text)
+    display = BuildDisplay(console, Bars(console=console, disable=True), clock=lambda: now)
+    for now, done in ((0.0, 0), (61.0, 3072)):
+        display.progressed("draft", Progress(phase="answers", done=done, total=8192))
+    assert text.getvalue().splitlines() == ["draft: answers", "draft: after 1 min: answers 3,072 of 8,192"]
+
+
 def test_two_stages_with_the_same_phase_both_tell_it() -> None:
     text = io.StringIO()
     console = Console(file=text)

@@ -128,7 +128,9 @@ def build_display() -> Iterator[BuildDisplay]:
 
 
 def _words(progress: JobProgress) -> str:
-    return f"{progress.phase} ({progress.detail})" if progress.detail else progress.phase
+    counted = f" {progress.done:,} of {progress.total:,}" if progress.done and progress.total else ""
+    detail = f" ({progress.detail})" if progress.detail else ""
+    return progress.phase + counted + detail
 
 
 def _size(size_bytes: int) -> str:
