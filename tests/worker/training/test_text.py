@@ -21,4 +21,4 @@ def test_export_is_compared_on_more_text_where_rounding_differs(
     compared = text.compared_text(request, request.training)
     assert compared.shape == (sequences, request.training.seq_len)
     assert torch.equal(compared[:4], text.validation_text(request, request.training))
-    assert torch.equal(compared[4:], text.training_text(request, request.training)[: sequences - 4])
+    assert len(compared.unique(dim=0)) == sequences

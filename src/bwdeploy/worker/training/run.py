@@ -8,6 +8,7 @@ ships.
 from __future__ import annotations
 
 import gc
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
@@ -170,9 +171,12 @@ class _Training:
 
     def _likelihoods(self, model: Any) -> tuple[float, ...]:  # noqa: ANN401 - a transformers model
         validation = import_module("bwdeploy.worker.training.validation")
-        compared = compared_text(self._request, session.settings_of(self._request))
-        text = validation.Validation(compared, device=str(model.device))
+        text = validation.Validation(self._compared, device=str(model.device))
         return cast("tuple[float, ...]", text.likelihoods(model))
+
+    @cached_property
+    def _compared(self) -> Any:  # noqa: ANN401 - a tensor
+        return compared_text(self._request, session.settings_of(self._request))
 
     def _curve(self, record: TrainingRecord, newest: TrainingRecord | None) -> TrainingCurve:
         return TrainingCurve(

@@ -45,8 +45,9 @@ def compared_text(request: QuantizeTrained, training: Training) -> Tensor:
     A CPU computes both alike. A GPU does not: text of the training is added, to tell rounding from loss.
     """
     held_out = validation_text(request, training)
-    if request.device == "cpu":
+    missing = _COMPARED - len(held_out)
+    if request.device == "cpu" or missing <= 0:
         return held_out
-    more = training_text(request, training)[: max(0, _COMPARED - len(held_out))]
-    joined: Tensor = import_module("torch").cat((held_out, more))
+    few = training.model_copy(update={"samples": min(training.samples, missing)})
+    joined: Tensor = import_module("torch").cat((held_out, training_text(request, few)))
     return joined
