@@ -10,9 +10,11 @@ from bwdeploy.pipeline.jobs import QuantizeResult
 from bwdeploy.pipeline.training_jobs import DraftAudit, TrainedResult, TrainingCurve
 from bwdeploy.report.training import training_lines
 from bwdeploy.stages.acceptance import MEASUREMENT
+from bwdeploy.stages.answers import REPORT as ANSWERS
 from bwdeploy.stages.draft import REPORT, DraftReport
 from bwdeploy.stages.quantize import RESULT
 from tests.report.drafts_measured import R1_LENGTHS, lengths, measured, timing, trained
+from tests.stages.draft_jobs import ANSWERED
 
 PLAIN = QuantizeResult(
     quant_algo="NVFP4",
@@ -74,6 +76,12 @@ def test_search_says_its_bits(tmp_path: Path) -> None:
 def test_calibration_alone_says_nothing(tmp_path: Path) -> None:
     assert lines_of(tmp_path, PLAIN) == []
     assert list(training_lines("engine", tmp_path)) == []
+
+
+def test_answers_say_how_many_there_are(tmp_path: Path) -> None:
+    (tmp_path / ANSWERS).write_text(ANSWERED.model_dump_json())
+    (line,) = training_lines("answers", tmp_path)
+    assert line == "answers: 27 to train the draft on, 3 held out; 900 tokens"
 
 
 def test_draft_says_what_is_accepted_and_which_length_was_chosen(tmp_path: Path) -> None:

@@ -68,24 +68,22 @@ def test_a_draft_that_is_not_there_is_named_before_anything_runs(tmp_path: Path)
 
 
 def test_a_trained_draft_keeps_its_state_and_its_curve(tmp_path: Path) -> None:
-    prompts = tmp_path / "p.jsonl"
-    prompts.write_text("{}")
     wanted = recipe(
         quantize={"method": "qat", "format": "fp8"},
-        speculative={"train": {"data": f"file://{prompts}", "steps": 7, "hidden_layers": (1, 2, 3)}},
+        speculative={"train": {"steps": 7, "hidden_layers": (1, 2, 3)}},
     )
     answers = Answers()
-    out = built(DraftStage(), wanted, tmp_path, answers, quantize=tmp_path / "checkpoint")
+    inputs = {"quantize": tmp_path / "checkpoint", "answers": tmp_path / "given"}
+    out = built(DraftStage(), wanted, tmp_path, answers, **inputs)
     request = answers.asked[0]
     assert isinstance(request, TrainDraft)
-    assert (request.target, request.state) == (tmp_path / "checkpoint", tmp_path / "state")
-    assert (request.training.steps, request.training.data) == (7, f"file://{prompts}")
+    assert (request.target, request.answers) == (tmp_path / "checkpoint", tmp_path / "given")
+    assert (request.training.steps, request.state) == (7, tmp_path / "state")
     report = read_draft_report(out)
     assert report.training is not None
     assert report.training.acceptance_length == 2.1
     step = planned(DraftStage(), wanted)
-    assert (step.inputs, step.sources) == (("quantize",), {"training": prompts})
-    assert step.params["training"]["data"] == "file://.jsonl"
+    assert (step.inputs, step.sources) == (("quantize", "answers"), {})
 
 
 def test_a_draft_that_does_not_fit_stops_the_build_with_the_likely_cause(tmp_path: Path) -> None:

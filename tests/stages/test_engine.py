@@ -76,7 +76,8 @@ def written(place: Path, measured: DraftAcceptance | None = None, **sections: An
     """llm_args.yaml of a build with a trained draft, measured so."""
     wanted, answers = drafting(speculative=AUTO, **sections), Answers(measured=measured)
     (place / "model").mkdir()
-    draft = built(DraftStage(), wanted, place, answers, source=place / "model")
+    inputs = {"source": place / "model", "answers": place / "given"}
+    draft = built(DraftStage(), wanted, place, answers, **inputs)
     acceptance = built(AcceptanceStage(), wanted, place, answers, source=place / "model", draft=draft)
     out = built(EngineStage(), wanted, place, answers, draft=draft, acceptance=acceptance)
     arguments: dict[str, Any] = yaml.safe_load((out / "llm_args.yaml").read_text())

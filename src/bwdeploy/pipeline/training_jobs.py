@@ -28,6 +28,8 @@ from bwdeploy.recipe.schema import (
 )
 from bwdeploy.recipe.uris import FILE_SCHEME
 
+MATERIAL = "material.safetensors"
+"""The file that `AnswerPrompts` writes into its `out`."""
 Stopped = Literal["steps", "patience"]
 
 
@@ -139,6 +141,43 @@ class AuditDraft(JobRequest[DraftAudit]):
     target: Path
 
 
+class AnswersResult(JobData):
+    """What a draft is to learn from."""
+
+    training: int
+    """Sequences: a prompt with its answer, or a conversation."""
+    held_out: int
+    """The same, for validation only."""
+    tokens: int
+    """Of all of them."""
+    seconds: dict[str, float]
+    device: str
+    torch_version: str
+    transformers_version: str
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int = 0
+
+
+class AnswerPrompts(JobRequest[AnswersResult]):
+    """Let `target` answer the prompts of `training`; write them into the existing, empty `out`."""
+
+    entry: ClassVar[str] = "bwdeploy.worker.drafts.answering:run"
+    result_type: ClassVar[type[JobData]] = AnswersResult
+    target: Path
+    """A checkpoint as it will be served (quantized or not), in the unified layout."""
+    out: Path
+    training: DraftTraining
+    """Of which only the prompts and how they are answered count."""
+    device: Device
+    trust_remote_code: bool
+    state: Path
+
+    @property
+    def gpus(self) -> int:
+        """See `JobRequest.gpus`."""
+        return self.training.gpus if self.device == "cuda" else 0
+
+
 class DraftTrainingResult(JobData):
     """What the training of a draft measured."""
 
@@ -164,6 +203,8 @@ class TrainDraft(JobRequest[DraftTrainingResult]):
     result_type: ClassVar[type[JobData]] = DraftTrainingResult
     target: Path
     """A checkpoint as it will be served (quantized or not), in the unified layout."""
+    answers: Path
+    """What `AnswerPrompts` wrote."""
     out: Path
     training: DraftTraining
     device: Device

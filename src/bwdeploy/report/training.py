@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bwdeploy.report.draft_training import training_words
 from bwdeploy.report.drafts import choice_headline
 from bwdeploy.stages.acceptance import choice_of, read_acceptance
+from bwdeploy.stages.answers import read_answers_report
 from bwdeploy.stages.draft import read_draft_report
 from bwdeploy.stages.quantize import export_change, read_trained
 
@@ -61,6 +62,12 @@ def _export(result: TrainedResult) -> Iterator[str]:
     )
 
 
+def _answers(artifact: Path) -> Iterator[str]:
+    found = read_answers_report(artifact)
+    counts = f"{found.training:,} to train the draft on, {found.held_out:,} held out"
+    yield f"answers: {counts}; {found.tokens:,} tokens"
+
+
 def _draft(artifact: Path) -> Iterator[str]:
     training = read_draft_report(artifact).training
     if training is not None:
@@ -79,6 +86,7 @@ def _acceptance(artifact: Path) -> Iterator[str]:
 
 _OF_STAGE: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
     "quantize": _quantize,
+    "answers": _answers,
     "draft": _draft,
     "acceptance": _acceptance,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bwdeploy.stages.acceptance import AcceptanceStage
+from bwdeploy.stages.answers import AnswersStage
 from bwdeploy.stages.draft import DraftStage
 from bwdeploy.stages.engine import EngineStage
 from bwdeploy.stages.gate import GateStage
@@ -22,6 +23,7 @@ STAGES: tuple[Stage, ...] = (
     QuantizeStage(),
     ReferenceStage(),
     GateStage(),
+    AnswersStage(),
     DraftStage(),
     AcceptanceStage(),
     KernelsStage(),

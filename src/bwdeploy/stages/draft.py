@@ -15,8 +15,8 @@ from bwdeploy.pipeline.jobs import Download, JobData
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.training_jobs import AuditDraft, DraftAudit, DraftTrainingResult, TrainDraft
 from bwdeploy.recipe.schema import DraftTraining
+from bwdeploy.stages.answers import ANSWERING, AnswersStage, eagle3_section, trained_draft
 from bwdeploy.stages.checkpoint import checkpoint_stage
-from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 from bwdeploy.stages.source import link_model, local_path
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ FILES = "files"
 REPORT = "draft.json"
 _LOG = logging.getLogger(__name__)
 _PLACE = "speculative.draft"
-_TEXT = "training"
-"""Name of the training text among the sources of a step."""
+_ANSWERS = AnswersStage.name
 
 
 class DraftReport(JobData):
@@ -54,8 +53,9 @@ class DraftStage:
         section = recipe.speculative
         if section is None or not makes_draft(recipe):
             return None
-        if section.train is not None:
-            return _training_step(recipe, section.train, host)
+        training = trained_draft(recipe)
+        if training is not None:
+            return _training_step(recipe, training, host)
         return _import_step(recipe, section.draft or "")
 
     def run(self, work: Work) -> None:
@@ -101,10 +101,8 @@ class DraftStage:
 
 def makes_draft(recipe: Recipe) -> bool:
     """Whether the build has a draft of its own: an EAGLE3 draft that the recipe names or trains."""
-    section = recipe.speculative
-    if section is None or section.method != "eagle3" or recipe.engine.backend != "pytorch":
-        return False
-    return section.draft is not None or section.train is not None
+    section = eagle3_section(recipe)
+    return section is not None and (section.draft is not None or section.train is not None)
 
 
 def read_draft_report(out: Path) -> DraftReport:
@@ -135,17 +133,15 @@ def _import_step(recipe: Recipe, source: str) -> Step:
 
 def _training_step(recipe: Recipe, training: DraftTraining, host: Host) -> Step:
     checkpoint = checkpoint_stage(recipe)
-    placed = training.model_dump(mode="json") | {"data": placed_dataset(training.data)}
     return Step(
         params={
             "kind": "train",
             "checkpoint": checkpoint,
-            "training": placed,
+            "training": training.model_dump(mode="json", exclude=set(ANSWERING)),
             "device": host.device,
             "trust_remote_code": recipe.model.trust_remote_code,
         },
-        sources=dataset_sources(training.data, name=_TEXT),
-        inputs=(checkpoint,),
+        inputs=(checkpoint, _ANSWERS),
         tools=("nvidia-modelopt", "torch", "transformers"),
         command=f"train an EAGLE3 draft, {training.steps} steps on {host.device}",
     )
@@ -170,14 +166,13 @@ def _link(work: Work, files: Path) -> None:
 
 def _train(work: Work, files: Path) -> DraftTrainingResult:
     params = work.step.params
-    data = found_dataset(params["training"]["data"], work.step.sources, name=_TEXT)
-    training = params["training"] | {"data": data}
     return work.run(
         TrainDraft(
             target=work.inputs[params["checkpoint"]],
+            answers=work.inputs[_ANSWERS],
             out=files,
             # A section is strict: it takes a list for a tuple from JSON only.
-            training=DraftTraining.model_validate_json(json.dumps(training)),
+            training=DraftTraining.model_validate_json(json.dumps(params["training"])),
             device=params["device"],
             trust_remote_code=params["trust_remote_code"],
             state=work.state,

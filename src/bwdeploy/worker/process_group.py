@@ -26,7 +26,7 @@ from bwdeploy.worker.group_process import FAILURE, JOB, PROGRESS, RESULT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bwdeploy.pipeline.training_jobs import QuantizeTrained, TrainDraft
+    from bwdeploy.pipeline.training_jobs import AnswerPrompts, QuantizeTrained, TrainDraft
 
 _MODULE = "bwdeploy.worker.group_process"
 _AGENT = "agent"
@@ -34,7 +34,11 @@ _AGENT = "agent"
 
 
 def run_in_group(
-    request: QuantizeTrained | TrainDraft, part: str, report: Callable[[Progress], None], *, processes: int
+    request: QuantizeTrained | AnswerPrompts | TrainDraft,
+    part: str,
+    report: Callable[[Progress], None],
+    *,
+    processes: int,
 ) -> Any:  # noqa: ANN401 - JSON data
     """Run `part` ("module:function", given the request and a way to report) in every process of a group.
 

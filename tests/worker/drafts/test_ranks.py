@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from bwdeploy.errors import RecipeError
 from bwdeploy.pipeline.jobs import Progress, to_json
 from bwdeploy.pipeline.training_jobs import TrainDraft
-from tests.worker.drafts.training_jobs import request, train_tiny
+from tests.worker.drafts.training_jobs import answer_tiny, request, train_tiny
 from tests.worker.tiny_llama import make_tiny_llama
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -72,6 +72,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_draft(
     changes: dict[str, Any] = {"steps": 16, "evaluate_every": 2, "gpus": gpus}
     whole = train_tiny(target, tmp_path / "whole", **changes)
     place = tmp_path / "killed"
+    answer_tiny(target, place, **changes)
     process = _worker(request(target, place, **changes), place)
     _wait_for(place, "state/training-*/checkpoint-*")
     process.send_signal(signal.SIGKILL)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bwdeploy.pipeline.training_jobs import DraftTrainingResult, TrainDraft
+from bwdeploy.pipeline.training_jobs import MATERIAL, AnswerPrompts, DraftTrainingResult, TrainDraft
 from bwdeploy.recipe.schema import DraftTraining
-from bwdeploy.worker.drafts import train
+from bwdeploy.worker.drafts import answering, train
 from tests.worker.jobs_in_process import ignore_progress
 
 if TYPE_CHECKING:
@@ -34,12 +34,27 @@ def training(**changes: Any) -> DraftTraining:
     return DraftTraining(**SMALL | changes)
 
 
+def asked(target: Path, place: Path, *, device: Device = "cpu", **changes: Any) -> AnswerPrompts:
+    """A request that writes below `place`: answers into `answers`, state into `asked`."""
+    for name in ("answers", "asked"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    return AnswerPrompts(
+        target=target,
+        out=place / "answers",
+        training=training(**changes),
+        device=device,
+        trust_remote_code=False,
+        state=place / "asked",
+    )
+
+
 def request(target: Path, place: Path, *, device: Device = "cpu", **changes: Any) -> TrainDraft:
-    """A request that writes below `place`: draft into `out`, state into `state`."""
-    for name in ("out", "state"):
+    """A request on the answers below `place`: draft into `out`, state into `state`."""
+    for name in ("answers", "out", "state"):
         (place / name).mkdir(parents=True, exist_ok=True)
     return TrainDraft(
         target=target,
+        answers=place / "answers",
         out=place / "out",
         training=training(**changes),
         device=device,
@@ -48,10 +63,19 @@ def request(target: Path, place: Path, *, device: Device = "cpu", **changes: Any
     )
 
 
+def answer_tiny(
+    target: Path, place: Path, report: Callable[[Progress], None] = ignore_progress, **changes: Any
+) -> None:
+    """Answer in this process what is not answered yet."""
+    if not (place / "answers" / MATERIAL).exists():
+        answering.run(asked(target, place, **changes), report)
+
+
 def train_tiny(
     target: Path, place: Path, report: Callable[[Progress], None] = ignore_progress, **changes: Any
 ) -> DraftTrainingResult:
-    """Train in this process."""
+    """Answer, then train in this process."""
+    answer_tiny(target, place, report, **changes)
     return train.run(request(target, place, **changes), report)
 
 
@@ -59,3 +83,17 @@ def write_lines(path: Path, *rows: Any) -> str:
     """A JSON lines file; its URI."""
     path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
     return f"file://{path}"
+
+
+def write_chats(path: Path) -> str:
+    """Thirty conversations with answers; their URI."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Question {number}?"},
+                {"role": "assistant", "content": f"Answer {number}, and some more words."},
+            ]
+        }
+        for number in range(30)
+    ]
+    return write_lines(path, *rows)

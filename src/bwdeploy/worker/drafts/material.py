@@ -1,26 +1,33 @@
 """From a recipe's data to token sequences: the target's answers, or those that the conversations bring.
 
-Held-out prompts are always answered by the target, greedily: acceptance is about what it says itself.
+Held-out prompts are always answered by the target, greedily: acceptance is about what it says itself. What
+comes of it is one file, so that every training of this target on these prompts learns from the same answers.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
+from bwdeploy.errors import StoreError
 from bwdeploy.pipeline.jobs import Progress
+from bwdeploy.pipeline.training_jobs import MATERIAL
 from bwdeploy.worker.drafts.answers import Answering, Question, answer_all, read_answers
 from bwdeploy.worker.drafts.chat_tokens import ChatTokens
 from bwdeploy.worker.drafts.conversations import SECTION, read_conversations
 from bwdeploy.worker.drafts.sequences import TokenSequence
+from bwdeploy.worker.drafts.tensor_files import read_tensors, write_tensors
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bwdeploy.pipeline.training_jobs import TrainDraft
+    from bwdeploy.pipeline.training_jobs import AnswerPrompts
     from bwdeploy.recipe.schema import DraftTraining
     from bwdeploy.worker.drafts.conversations import Conversation
     from bwdeploy.worker.drafts.ranks import Ranks
@@ -36,40 +43,37 @@ class Material(NamedTuple):
     held_out: list[TokenSequence]
 
 
-class Target(NamedTuple):
-    """The target as far as it answers."""
-
-    model: Any
-    tokenizer: Any
-
-
 def prepare_material(
-    request: TrainDraft, target: Target, state: Path, ranks: Ranks, report: Callable[[Progress], None]
-) -> Material:
-    """Read the data and let the target answer what `state` does not hold yet.
+    request: AnswerPrompts,
+    model: Any,  # noqa: ANN401 - transformers
+    tokenizer: Any,  # noqa: ANN401 - transformers
+    ranks: Ranks,
+    report: Callable[[Progress], None],
+) -> Material | None:
+    """Read the data, answer what the request's state does not hold yet; None but for rank 0.
 
     Raises:
-        RecipeError: the data cannot be used, or is too little for one step.
+        RecipeError: the data cannot be used.
     """
     training = request.training
     chosen = read_conversations(training)
-    chat = ChatTokens(target.tokenizer)
+    chat = ChatTokens(tokenizer)
     held_out = _questions(training, chat, chosen.held_out, copies=1)
     own = training.answers == "target"
     asked = _questions(training, chat, chosen.training, copies=training.answers_per_prompt) if own else []
-    _refuse_too_few(training, len(asked) if own else len(chosen.training))  # before hours of generation
     questions = held_out + asked
-    how = Answering(training.temperature, _end_tokens(request.target, target), training.seed)
+    how = Answering(training.temperature, _end_tokens(request.target, model, tokenizer), training.seed)
 
     def on_batch(done: int, total: int) -> None:
         report(Progress(phase="answers", done=done, total=total))
 
-    answer_all(target.model, questions, how, state, share=(ranks.rank, ranks.size), on_batch=on_batch)
+    answer_all(model, questions, how, request.state, share=(ranks.rank, ranks.size), on_batch=on_batch)
     ranks.wait_for_all()
-    answered = read_answers(target.model, questions, state)
+    if ranks.rank:
+        return None
+    answered = read_answers(model, questions, request.state)
     given = [] if own else [_shortened(chat.given(one), training.seq_len) for one in chosen.training]
     usable = [one for one in given + answered[len(held_out) :] if len(one.rows())]
-    _refuse_too_few(training, len(usable))
     validated = [one for one in answered[: len(held_out)] if len(one.rows())]
     if not validated:
         raise recipe_error(
@@ -78,6 +82,41 @@ def prepare_material(
             hint="Raise prompts, or look at what the model answers: its chat template may be wrong.",
         )
     return Material(training=usable, held_out=validated)
+
+
+def write_material(directory: Path, material: Material) -> None:
+    """Write the file that `read_material` reads."""
+    sequences = [*material.held_out, *material.training]
+    spans = [edge for one in sequences for span in one.answers for edge in span]
+    tensors = {
+        "tokens": torch.tensor([token for one in sequences for token in one.tokens], dtype=torch.int32),
+        "lengths": torch.tensor([len(one.tokens) for one in sequences], dtype=torch.int64),
+        "spans": torch.tensor(spans, dtype=torch.int32).view(-1, 2),
+        "span_counts": torch.tensor([len(one.answers) for one in sequences], dtype=torch.int64),
+    }
+    write_tensors(directory / MATERIAL, tensors, {"held_out": len(material.held_out)})
+
+
+def read_material(directory: Path) -> Material:
+    """What `write_material` wrote.
+
+    Raises:
+        StoreError: there is no such file, or it cannot be read.
+    """
+    stored = read_tensors(directory / MATERIAL)
+    if stored is None:
+        raise StoreError(
+            f"the answers in {directory} cannot be read", hint="Remove the artifact and build again."
+        )
+    tokens, spans = stored.tensors["tokens"].tolist(), stored.tensors["spans"].tolist()
+    cuts = pairwise(accumulate(stored.tensors["lengths"].tolist(), initial=0))
+    span_cuts = pairwise(accumulate(stored.tensors["span_counts"].tolist(), initial=0))
+    sequences = [
+        TokenSequence(tuple(tokens[start:end]), tuple((first, last) for first, last in spans[low:high]))
+        for (start, end), (low, high) in zip(cuts, span_cuts, strict=True)
+    ]
+    held_out = stored.facts["held_out"]
+    return Material(training=sequences[held_out:], held_out=sequences[:held_out])
 
 
 def _questions(
@@ -111,13 +150,13 @@ def _questions(
     ]
 
 
-def _end_tokens(directory: Path, target: Target) -> tuple[int, ...]:
+def _end_tokens(directory: Path, model: Any, tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
     """Where generation ends: of the generation settings, else of configuration and tokenizer."""
     file = directory / "generation_config.json"
     settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = settings.get("eos_token_id", getattr(target.model.config, "eos_token_id", None))
+    found = settings.get("eos_token_id", getattr(model.config, "eos_token_id", None))
     known = found if isinstance(found, list) else [found]
-    return tuple(sorted({token for token in [*known, target.tokenizer.eos_token_id] if token is not None}))
+    return tuple(sorted({token for token in [*known, tokenizer.eos_token_id] if token is not None}))
 
 
 def _shortened(sequence: TokenSequence, longest: int) -> TokenSequence:
@@ -125,12 +164,3 @@ def _shortened(sequence: TokenSequence, longest: int) -> TokenSequence:
         sequence.tokens[:longest],
         tuple((start, min(end, longest)) for start, end in sequence.answers if start < longest),
     )
-
-
-def _refuse_too_few(training: DraftTraining, sequences: int) -> None:
-    if sequences < training.batch_size:
-        raise recipe_error(
-            f"{SECTION}.batch_size",
-            f"one step takes {training.batch_size} sequences, but the data makes {sequences}",
-            hint="Lower batch_size, or raise prompts or answers_per_prompt.",
-        )

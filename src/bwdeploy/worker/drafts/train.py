@@ -1,30 +1,24 @@
 """Train an EAGLE3 draft with ModelOpt on what the target itself says, then export it.
 
-The target runs in bf16 on a GPU and in float32 on a CPU, with the rounding of its quantized inputs: the draft
-learns the model that is served. Answers are generated first and kept in the job's state, then the target runs
-along with every training step (its hidden states of a whole data set would not fit on most disks). Several
-GPUs each hold a copy of the target and share every batch.
+What it says is there already (see `answering`), yet the target runs along with every training step: its
+hidden states of a whole data set would not fit on most disks. Several GPUs each hold a copy of it and share
+every batch.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from bwdeploy.errors import HostError
 from bwdeploy.pipeline.training_jobs import DraftTrainingResult
 from bwdeploy.worker.drafts.conversations import SECTION
 from bwdeploy.worker.drafts.export import export_draft
-from bwdeploy.worker.drafts.material import Target, prepare_material
+from bwdeploy.worker.drafts.material import read_material
 from bwdeploy.worker.drafts.modelopt_eagle import attach_draft, captured_layers, draft_vocabulary
 from bwdeploy.worker.drafts.ranks import Ranks, this_rank
-from bwdeploy.worker.drafts.shared_rounding import share_roundings
-from bwdeploy.worker.drafts.target_model import load_target
 from bwdeploy.worker.drafts.training_loop import TrainingLoop
 from bwdeploy.worker.drafts.training_state import open_state
+from bwdeploy.worker.drafts.training_target import load_training_target, refuse_too_few_gpus, told_of_memory
 from bwdeploy.worker.drafts.unrolling import UnrolledDraft
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.process import peak_memory_bytes
@@ -51,7 +45,7 @@ def run(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainin
     """
     _refuse_settings(request.training)
     refuse_wrong_device(request.device)
-    _refuse_too_few_gpus(request)
+    refuse_too_few_gpus(request)
     if request.training.gpus > 1:
         told = run_in_group(request, _PART, report, processes=request.training.gpus)
         return DraftTrainingResult.model_validate(told)
@@ -70,13 +64,9 @@ def train_draft(
     request: TrainDraft, ranks: Ranks, report: Callable[[Progress], None]
 ) -> DraftTrainingResult | None:
     """The part of one process; None but for rank 0."""
-    try:
+    hint = f"Lower {SECTION}.batch_size or seq_len, or set draft_vocab; build again to go on."
+    with told_of_memory("train the draft", hint):
         return _train(request, ranks, report)
-    except torch.OutOfMemoryError as error:
-        raise HostError(
-            f"The GPU has too little memory to train the draft: {str(error).splitlines()[0]}",
-            hint=f"Lower {SECTION}.batch_size or seq_len, or set draft_vocab; build again to go on.",
-        ) from error
 
 
 def _train(
@@ -84,16 +74,15 @@ def _train(
 ) -> DraftTrainingResult | None:
     training, clock = request.training, Clock()
     with clock.phase("load", report):
-        target = _load(request, ranks)
-        config = _text_config(target.model)
-        captured_layers(training, config.num_hidden_layers)  # refuse before hours of generation
-        draft_vocabulary(training, config.vocab_size, ())
-        state = open_state(request)
-    with clock.phase("answers", report):
-        material = prepare_material(request, target, state.answers, ranks, report)
-    with clock.phase("train", report):
+        material = read_material(request.answers)
+        _refuse_too_few(training, len(material.training))
+        target = load_training_target(request, ranks)
+        config = _text_config(target)
+        captured_layers(training, config.num_hidden_layers)
         vocabulary = draft_vocabulary(training, config.vocab_size, material.training)
-        eagle = attach_draft(target.model, training, vocabulary)
+        state = open_state(request)
+    with clock.phase("train", report):
+        eagle = attach_draft(target, training, vocabulary)
         draft = UnrolledDraft(eagle, training.ttt_steps)
         loop = TrainingLoop(draft, training, material, state=state, ranks=ranks, report=report)
         trained = loop.run()
@@ -117,15 +106,6 @@ def _train(
     )
 
 
-def _load(request: TrainDraft, ranks: Ranks) -> Target:
-    tokenizer = import_module("transformers").AutoTokenizer.from_pretrained(
-        request.target, trust_remote_code=request.trust_remote_code
-    )
-    model = load_target(request.target, device=ranks.device, trust_remote_code=request.trust_remote_code)
-    share_roundings(model)
-    return Target(model.eval(), tokenizer)
-
-
 def _text_config(model: Any) -> Any:  # noqa: ANN401 - transformers
     return getattr(model.config, "text_config", None) or model.config
 
@@ -137,18 +117,12 @@ def _refuse_settings(training: DraftTraining) -> None:
             f"{training.batch_size} sequences cannot be shared evenly by {training.gpus} GPUs",
             hint=f"Use a multiple of {training.gpus}.",
         )
-    if training.answers == "target" and training.temperature == 0 and training.answers_per_prompt > 1:
+
+
+def _refuse_too_few(training: DraftTraining, sequences: int) -> None:
+    if sequences < training.batch_size:
         raise recipe_error(
-            f"{SECTION}.answers_per_prompt",
-            f"with temperature 0 all {training.answers_per_prompt} answers to a prompt are the same",
-            hint="Set answers_per_prompt: 1, or a temperature above 0.",
-        )
-
-
-def _refuse_too_few_gpus(request: TrainDraft) -> None:
-    there = torch.cuda.device_count()
-    if request.device == "cuda" and there < request.training.gpus:
-        raise HostError(
-            f"The draft is to be trained on {request.training.gpus} GPUs, but this machine has {there}.",
-            hint=f"Set {SECTION}.gpus to {there}.",
+            f"{SECTION}.batch_size",
+            f"one step takes {training.batch_size} sequences, but the data makes {sequences}",
+            hint="Lower batch_size, or raise prompts or answers_per_prompt.",
         )
