@@ -59,7 +59,7 @@ def test_training_recovers_most_of_what_calibration_lost(
         **said,
     )
     assert sum(result.seconds.values()) < 15 * 60
-    change = export_change(result.model_dump())
+    change = export_change(result.likelihoods_trained, result.likelihoods_exported)
     assert change is not None
     assert change.value == pytest.approx(0, abs=1e-2)
     before = audit_tiny(tmp_path / "ptq", quickstart, evaluation=HELD_OUT, device="cuda")

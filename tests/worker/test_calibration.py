@@ -47,21 +47,18 @@ def test_sequences_have_the_asked_shape_and_depend_only_on_the_seed(tokenizer: A
     assert first.tolist() == again.tolist() != other.tolist()
 
 
+def words_of(tokenizer: Any, path: Path, part: Any, tokens: int) -> set[str]:
+    """Those of the only sequence of a part, but the last, which may be cut."""
+    wanted = request(dataset=f"file://{path}", part=part, samples=1, seq_len=tokens)
+    return set(tokenizer.decode(token_sequences(wanted, tokenizer)[0]).split()[:-1])
+
+
 def test_calibration_and_evaluation_of_the_same_data_share_no_document(
     tokenizer: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": f"{number:04d} "}) + "\n" for number in range(200)))
-    seen = {
-        part: set(
-            tokenizer.decode(
-                token_sequences(
-                    request(dataset=f"file://{path}", part=part, samples=1, seq_len=150), tokenizer
-                )[0]
-            ).split()[:-1]
-        )
-        for part in ("calibration", "evaluation")
-    }
+    seen = {part: words_of(tokenizer, path, part, 150) for part in ("calibration", "evaluation")}
     assert len(seen["calibration"]) > 20
     assert len(seen["evaluation"]) > 20
     assert not seen["calibration"] & seen["evaluation"]
@@ -73,16 +70,7 @@ def test_training_and_validation_share_no_document_with_each_other_or_with_evalu
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": f"{number:04d} "}) + "\n" for number in range(400)))
     lengths = {"evaluation": 300, "training": 600, "validation": 100, "calibration": 700}
-    seen = {
-        part: set(
-            tokenizer.decode(
-                token_sequences(
-                    request(dataset=f"file://{path}", part=part, samples=1, seq_len=length), tokenizer
-                )[0]
-            ).split()[:-1]
-        )
-        for part, length in lengths.items()
-    }
+    seen = {part: words_of(tokenizer, path, part, length) for part, length in lengths.items()}
     assert all(len(words) > 15 for words in seen.values())
     assert not seen["training"] & seen["validation"]
     assert not (seen["training"] | seen["validation"]) & seen["evaluation"]
@@ -105,16 +93,7 @@ def test_validation_gets_its_share_of_few_documents_of_very_different_sizes(
 def test_equal_documents_are_in_the_same_part(tokenizer: Any, tmp_path: Path) -> None:
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": f"{number % 8:04d} "}) + "\n" for number in range(400)))
-    seen = {
-        part: set(
-            tokenizer.decode(
-                token_sequences(
-                    request(dataset=f"file://{path}", part=part, samples=1, seq_len=50), tokenizer
-                )[0]
-            ).split()[:-1]
-        )
-        for part in ("training", "validation")
-    }
+    seen = {part: words_of(tokenizer, path, part, 50) for part in ("training", "validation")}
     assert all(seen.values())
     assert not seen["training"] & seen["validation"]
 

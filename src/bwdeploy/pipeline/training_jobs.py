@@ -7,7 +7,7 @@ that outlives an interrupted job: the same request with the same state goes on w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Generic, Literal
 
 from bwdeploy.pipeline.jobs import (
     AuditFinding,
@@ -17,6 +17,7 @@ from bwdeploy.pipeline.jobs import (
     JobRequest,
     QuantizePtq,
     QuantizeResult,
+    ResultT,
 )
 from bwdeploy.recipe.schema import (
     DraftMeasurement,
@@ -141,6 +142,23 @@ class AuditDraft(JobRequest[DraftAudit]):
     target: Path
 
 
+class TargetJob(JobRequest[ResultT], Generic[ResultT]):
+    """Base of the requests that train a draft on `target`, into the existing, empty `out`."""
+
+    target: Path
+    """A checkpoint as it will be served (quantized or not), in the unified layout."""
+    out: Path
+    training: DraftTraining
+    device: Device
+    trust_remote_code: bool
+    state: Path
+
+    @property
+    def gpus(self) -> int:
+        """See `JobRequest.gpus`."""
+        return self.training.gpus if self.device == "cuda" else 0
+
+
 class AnswersResult(JobData):
     """What a draft is to learn from."""
 
@@ -158,24 +176,11 @@ class AnswersResult(JobData):
     peak_gpu_memory_bytes: int = 0
 
 
-class AnswerPrompts(JobRequest[AnswersResult]):
-    """Let `target` answer the prompts of `training`; write them into the existing, empty `out`."""
+class AnswerPrompts(TargetJob[AnswersResult]):
+    """Let `target` answer the prompts of `training`, of which only they and how they are answered count."""
 
     entry: ClassVar[str] = "bwdeploy.worker.drafts.answering:run"
     result_type: ClassVar[type[JobData]] = AnswersResult
-    target: Path
-    """A checkpoint as it will be served (quantized or not), in the unified layout."""
-    out: Path
-    training: DraftTraining
-    """Of which only the prompts and how they are answered count."""
-    device: Device
-    trust_remote_code: bool
-    state: Path
-
-    @property
-    def gpus(self) -> int:
-        """See `JobRequest.gpus`."""
-        return self.training.gpus if self.device == "cuda" else 0
 
 
 class DraftTrainingResult(JobData):
@@ -196,25 +201,13 @@ class DraftTrainingResult(JobData):
     peak_gpu_memory_bytes: int = 0
 
 
-class TrainDraft(JobRequest[DraftTrainingResult]):
-    """Train an EAGLE3 draft for `target` with ModelOpt; export it to the existing, empty `out`."""
+class TrainDraft(TargetJob[DraftTrainingResult]):
+    """Train an EAGLE3 draft for `target` with ModelOpt and export it."""
 
     entry: ClassVar[str] = "bwdeploy.worker.drafts.train:run"
     result_type: ClassVar[type[JobData]] = DraftTrainingResult
-    target: Path
-    """A checkpoint as it will be served (quantized or not), in the unified layout."""
     answers: Path
     """What `AnswerPrompts` wrote."""
-    out: Path
-    training: DraftTraining
-    device: Device
-    trust_remote_code: bool
-    state: Path
-
-    @property
-    def gpus(self) -> int:
-        """See `JobRequest.gpus`."""
-        return self.training.gpus if self.device == "cuda" else 0
 
 
 class Interval(JobData):

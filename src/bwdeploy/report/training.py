@@ -52,7 +52,7 @@ def _warning(curve: TrainingCurve) -> Iterator[str]:
 
 
 def _export(result: TrainedResult) -> Iterator[str]:
-    change = export_change(result.model_dump())
+    change = export_change(result.likelihoods_trained, result.likelihoods_exported)
     if change is None or change.value is None or change.value <= change.limit or change.low is None:
         return
     yield (

@@ -26,7 +26,7 @@ from bwdeploy.stages.checkpoint import checkpoint_layout
 from bwdeploy.stages.datasets import dataset_sources, found_dataset, placed_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bwdeploy.accuracy.verdicts import Judgement
@@ -225,13 +225,13 @@ def read_trained(out: Path) -> TrainedResult | None:
     return TrainedResult.model_validate_json(text) if "curve" in json.loads(text) else None
 
 
-def export_change(result: Mapping[str, Any]) -> Judgement | None:
+def export_change(trained: Sequence[float], exported: Sequence[float]) -> Judgement | None:
     """What the export did to the perplexity, against what it may; None without sequences to compare.
 
+    Both are the likelihoods of a `TrainedResult`.
     Files that say the same as the model in training do not give the same figure on a GPU: other kernels round
     the last bit otherwise, an activation gets the next FP4 code, and all that follows moves.
     """
-    trained, exported = result.get("likelihoods_trained"), result.get("likelihoods_exported")
     if not trained or not exported:
         return None
     return judge_perplexity(trained, exported, max_increase=_DRIFT)
@@ -239,7 +239,7 @@ def export_change(result: Mapping[str, Any]) -> Judgement | None:
 
 def _require_kept_training(result: Mapping[str, Any]) -> None:
     trained, exported = result["perplexity_trained"], result["perplexity_exported"]
-    change = export_change(result)
+    change = export_change(result.get("likelihoods_trained", ()), result.get("likelihoods_exported", ()))
     if change is not None and change.low is not None:
         kept = change.verdict != "fail"
     else:

@@ -33,8 +33,12 @@ def perplexity(model: Any, sequences: Tensor, on_batch: Callable[[int, int], Non
             on_batch(number, len(batches))
             total += _negative_log_likelihood(halves, batch.to(model.device))
     on_batch(len(batches), len(batches))
-    mean = total / (sequences.shape[0] * (sequences.shape[1] - 1))
-    return math.exp(min(mean, _LARGEST_LIKELIHOOD)) if math.isfinite(mean) else math.nan
+    return perplexity_of(total / (sequences.shape[0] * (sequences.shape[1] - 1)))
+
+
+def perplexity_of(likelihood: float) -> float:
+    """Of a mean negative log likelihood, in nats; NaN of one that is not finite."""
+    return math.exp(min(likelihood, _LARGEST_LIKELIHOOD)) if math.isfinite(likelihood) else math.nan
 
 
 def _negative_log_likelihood(halves: NextToken, batch: Tensor) -> float:

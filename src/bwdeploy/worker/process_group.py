@@ -26,7 +26,7 @@ from bwdeploy.worker.group_process import FAILURE, JOB, PROGRESS, RESULT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bwdeploy.pipeline.training_jobs import AnswerPrompts, QuantizeTrained, TrainDraft
+    from bwdeploy.pipeline.training_jobs import QuantizeTrained, TargetJob
 
 _MODULE = "bwdeploy.worker.group_process"
 _AGENT = "agent"
@@ -34,7 +34,7 @@ _AGENT = "agent"
 
 
 def run_in_group(
-    request: QuantizeTrained | AnswerPrompts | TrainDraft,
+    request: QuantizeTrained | TargetJob[Any],
     part: str,
     report: Callable[[Progress], None],
     *,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from bwdeploy.errors import RecipeError
 from bwdeploy.pipeline.training_jobs import MATERIAL, AnswerPrompts, DraftTrainingResult, TrainDraft
 from bwdeploy.recipe.schema import DraftTraining
 from bwdeploy.worker.drafts import answering, train
 from tests.worker.jobs_in_process import ignore_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bwdeploy.pipeline.jobs import Device, Progress
@@ -77,6 +81,16 @@ def train_tiny(
     """Answer, then train in this process."""
     answer_tiny(target, place, report, **changes)
     return train.run(request(target, place, **changes), report)
+
+
+@contextmanager
+def refused(path: str, said: str) -> Iterator[None]:
+    """What runs inside is refused at `speculative.train.PATH`, in these words."""
+    with pytest.raises(RecipeError) as caught:
+        yield
+    (finding,) = caught.value.findings
+    assert finding.path == f"speculative.train.{path}"
+    assert said in finding.message
 
 
 def write_lines(path: Path, *rows: Any) -> str:

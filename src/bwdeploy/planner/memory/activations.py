@@ -48,6 +48,11 @@ def activation_bytes(recipe: Recipe, shape: ModelShape) -> int:
     return (tokens * 2 * shape.hidden + widest) * width + logit_bytes(recipe, shape)
 
 
+def one_gpu(layout: Layout) -> Layout:
+    """The layout of a model that is not split."""
+    return layout.model_copy(update={"tp": 1, "ep": 1, "attention_dp": False})
+
+
 def attention_width(attention: Attention, layout: Layout) -> int:
     """Values of one token between a layer's norm and its output projection, on one GPU."""
     ways = attention_ways(layout)

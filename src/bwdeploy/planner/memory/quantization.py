@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bwdeploy.planner.memory.activations import attention_width, ffn_width, value_bytes
+from bwdeploy.planner.memory.activations import attention_width, ffn_width, one_gpu, value_bytes
 from bwdeploy.planner.memory.gpu import capacity_bytes
 from bwdeploy.planner.memory.training import training_bytes
 from bwdeploy.planner.weights.precision import may_be_quantized
@@ -108,7 +108,7 @@ class _Step(NamedTuple):
     @property
     def moment(self) -> int:
         """Bytes of the widest moment of one layer, and of the logits of every token."""
-        layout = self.recipe.layout.model_copy(update={"tp": 1, "ep": 1, "attention_dp": False})
+        layout = one_gpu(self.recipe.layout)
         widest = max(
             (_layer_width(self.shape, index, layout) for index in range(len(self.shape.layers))), default=0
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bwdeploy.planner.memory.activations import attention_width, ffn_width, value_bytes
+from bwdeploy.planner.memory.activations import attention_width, ffn_width, one_gpu, value_bytes
 from bwdeploy.planner.weights.precision import may_be_quantized
 from bwdeploy.recipe.schema import Training
 
@@ -39,7 +39,8 @@ def training_bytes(recipe: Recipe, shape: ModelShape, *, gpus: int, checkpointin
     states = trained * _TRAINED_BYTES + (shape.parameters - trained) * _FP32_BYTES
     if recipe.quantize.method == "qad":
         states += shape.parameters * value_bytes(shape.dtype)
-    layers = [_layer_bytes(layer, shape.hidden, recipe.layout) for layer in shape.layers]
+    alone = one_gpu(recipe.layout)
+    layers = [_layer_bytes(layer, shape.hidden, alone) for layer in shape.layers]
     largest = max(layers, default=0)
     rounded = trained * _BF16_BYTES // max(1, len(layers))  # of one layer's weights
     if checkpointing:
@@ -52,9 +53,8 @@ def training_bytes(recipe: Recipe, shape: ModelShape, *, gpus: int, checkpointin
 
 def _layer_bytes(layer: Layer, hidden: int, layout: Layout) -> int:
     """What one layer keeps of one token for the backward pass."""
-    alone = layout.model_copy(update={"tp": 1, "ep": 1, "attention_dp": False})
     attention, ffn = layer.attention, layer.ffn
-    read = attention_width(attention, alone) + attention.heads * attention.value_dim
+    read = attention_width(attention, layout) + attention.heads * attention.value_dim
     size = hidden * (_NORM_BYTES + _ATTENTION_INPUTS * _BF16_BYTES) + read * _BF16_BYTES
     if ffn.kind == "none":
         return size

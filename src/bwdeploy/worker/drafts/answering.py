@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bwdeploy.pipeline.training_jobs import AnswersResult
 from bwdeploy.worker.drafts.conversations import SECTION
 from bwdeploy.worker.drafts.material import prepare_material, write_material
-from bwdeploy.worker.drafts.ranks import Ranks, this_rank
+from bwdeploy.worker.drafts.ranks import Ranks, run_in_ranks, this_rank
 from bwdeploy.worker.drafts.training_target import (
     load_tokenizer,
     load_training_target,
@@ -21,7 +21,6 @@ from bwdeploy.worker.drafts.training_target import (
 )
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.process import peak_memory_bytes
-from bwdeploy.worker.process_group import run_in_group
 from bwdeploy.worker.quantize import Clock, device_name, peak_gpu_memory, refuse_wrong_device
 
 if TYPE_CHECKING:
@@ -49,12 +48,7 @@ def run(request: AnswerPrompts, report: Callable[[Progress], None]) -> AnswersRe
         )
     refuse_wrong_device(request.device)
     refuse_too_few_gpus(request)
-    if training.gpus > 1:
-        return AnswersResult.model_validate(run_in_group(request, _PART, report, processes=training.gpus))
-    result = answer(request, Ranks(0, 1, request.device), report)
-    if result is None:
-        raise ValueError("rank 0 returns a result")
-    return result
+    return run_in_ranks(request, lambda ranks: answer(request, ranks, report), _PART, report)
 
 
 def answer_as_rank(request: AnswerPrompts, report: Callable[[Progress], None]) -> AnswersResult | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from bwdeploy.worker.drafts.sequences import TokenSequence
+from bwdeploy.worker.drafts.target_model import text_config
 from bwdeploy.worker.drafts.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _rows_at_once(model: Any, questions: Sequence[Question]) -> int:  # noqa: AN
     """Sequences of one batch: what a share of the GPU's memory holds in keys and values."""
     if model.device.type != "cuda":
         return _CPU_ROWS
-    config = getattr(model.config, "text_config", None) or model.config
+    config = text_config(model)
     heads = config.num_attention_heads
     per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
     per_token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads)

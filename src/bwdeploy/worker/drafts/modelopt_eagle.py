@@ -15,6 +15,7 @@ import torch
 
 from bwdeploy.worker.drafts.conversations import SECTION
 from bwdeploy.worker.drafts.shape import default_layers
+from bwdeploy.worker.drafts.target_model import text_config
 from bwdeploy.worker.failures import recipe_error
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def attach_draft(
     Raises:
         RecipeError: `hidden_layers` does not fit the target.
     """
-    config = getattr(model.config, "text_config", None) or model.config
+    config = text_config(model)
     config.dtype = model.dtype  # ModelOpt makes its attention masks of this type
     layers = captured_layers(training, config.num_hidden_layers)
     architecture = _architecture(config, training, layers, vocabulary)

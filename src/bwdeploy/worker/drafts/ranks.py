@@ -1,14 +1,19 @@
-"""The place of a process among those that train one draft: one process for each GPU, or a single one."""
+"""The processes that train one draft: one for each GPU, or a single one; and the place of each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from bwdeploy.worker.process_group import run_in_group
+
 if TYPE_CHECKING:
-    from bwdeploy.pipeline.jobs import Device
+    from collections.abc import Callable
+
+    from bwdeploy.pipeline.jobs import Device, Progress, ResultT
+    from bwdeploy.pipeline.training_jobs import TargetJob
 
 
 class Ranks(NamedTuple):
@@ -35,3 +40,20 @@ class Ranks(NamedTuple):
 def this_rank(device: Device) -> Ranks:
     """This process's place in the group that it belongs to."""
     return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def run_in_ranks(
+    request: TargetJob[ResultT],
+    work: Callable[[Ranks], ResultT | None],
+    as_rank: str,
+    report: Callable[[Progress], None],
+) -> ResultT:
+    """Do `work` in this process, or `as_rank` ("module:function") in one for each GPU of the training.
+
+    Either gives a result as rank 0, and None else.
+    """
+    if request.training.gpus > 1:
+        told = run_in_group(request, as_rank, report, processes=request.training.gpus)
+    else:
+        told = work(Ranks(0, 1, request.device))
+    return cast("ResultT", request.result_type.model_validate(told))

@@ -157,6 +157,11 @@ def load_target(directory: Path, *, device: str, trust_remote_code: bool) -> nn.
     return quantized
 
 
+def text_config(model: Any) -> Any:  # noqa: ANN401 - a transformers model and its configuration
+    """Of the part that reads text, where a model has others."""
+    return getattr(model.config, "text_config", None) or model.config
+
+
 def stop_rounding_inputs(model: nn.Module) -> None:
     """From now on `model` computes with the plain inputs of its quantized layers.
 

@@ -8,21 +8,21 @@ every batch.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bwdeploy.pipeline.training_jobs import DraftTrainingResult
 from bwdeploy.worker.drafts.conversations import SECTION
 from bwdeploy.worker.drafts.export import export_draft
 from bwdeploy.worker.drafts.material import read_material
 from bwdeploy.worker.drafts.modelopt_eagle import attach_draft, captured_layers, draft_vocabulary
-from bwdeploy.worker.drafts.ranks import Ranks, this_rank
+from bwdeploy.worker.drafts.ranks import Ranks, run_in_ranks, this_rank
+from bwdeploy.worker.drafts.target_model import text_config
 from bwdeploy.worker.drafts.training_loop import TrainingLoop
 from bwdeploy.worker.drafts.training_state import open_state
 from bwdeploy.worker.drafts.training_target import load_training_target, refuse_too_few_gpus, told_of_memory
 from bwdeploy.worker.drafts.unrolling import UnrolledDraft
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.process import peak_memory_bytes
-from bwdeploy.worker.process_group import run_in_group
 from bwdeploy.worker.quantize import Clock, device_name, peak_gpu_memory, refuse_wrong_device
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def run(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainin
     _refuse_settings(request.training)
     refuse_wrong_device(request.device)
     refuse_too_few_gpus(request)
-    if request.training.gpus > 1:
-        told = run_in_group(request, _PART, report, processes=request.training.gpus)
-        return DraftTrainingResult.model_validate(told)
-    result = train_draft(request, Ranks(0, 1, request.device), report)
-    if result is None:
-        raise ValueError("rank 0 returns a result")
-    return result
+    return run_in_ranks(request, lambda ranks: train_draft(request, ranks, report), _PART, report)
 
 
 def train_as_rank(request: TrainDraft, report: Callable[[Progress], None]) -> DraftTrainingResult | None:
@@ -77,7 +71,7 @@ def _train(
         material = read_material(request.answers)
         _refuse_too_few(training, len(material.training))
         target = load_training_target(request, ranks)
-        config = _text_config(target)
+        config = text_config(target)
         captured_layers(training, config.num_hidden_layers)
         vocabulary = draft_vocabulary(training, config.vocab_size, material.training)
         state = open_state(request)
@@ -104,10 +98,6 @@ def _train(
         peak_memory_bytes=peak_memory_bytes(),
         peak_gpu_memory_bytes=peak_gpu_memory(request.device),
     )
-
-
-def _text_config(model: Any) -> Any:  # noqa: ANN401 - transformers
-    return getattr(model.config, "text_config", None) or model.config
 
 
 def _refuse_settings(training: DraftTraining) -> None:

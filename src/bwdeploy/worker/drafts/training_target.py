@@ -16,11 +16,11 @@ from bwdeploy.worker.drafts.target_model import load_target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bwdeploy.pipeline.training_jobs import AnswerPrompts, TrainDraft
+    from bwdeploy.pipeline.training_jobs import AnswerPrompts, TargetJob
     from bwdeploy.worker.drafts.ranks import Ranks
 
 
-def load_training_target(request: AnswerPrompts | TrainDraft, ranks: Ranks) -> Any:  # noqa: ANN401 - transformers
+def load_training_target(request: TargetJob[Any], ranks: Ranks) -> Any:  # noqa: ANN401 - transformers
     """The target in evaluation mode, with the rounding of its quantized inputs."""
     model = load_target(request.target, device=ranks.device, trust_remote_code=request.trust_remote_code)
     share_roundings(model)
@@ -34,7 +34,7 @@ def load_tokenizer(request: AnswerPrompts) -> Any:  # noqa: ANN401 - transformer
     )
 
 
-def refuse_too_few_gpus(request: AnswerPrompts | TrainDraft) -> None:
+def refuse_too_few_gpus(request: TargetJob[Any]) -> None:
     """Refuse a job for more GPUs than there are.
 
     Raises:

@@ -18,6 +18,7 @@ from bwdeploy.pipeline.training_jobs import TrainedResult, TrainingCurve
 from bwdeploy.worker import quant_config, quantize
 from bwdeploy.worker.export import export_checkpoint, exported_algorithms
 from bwdeploy.worker.failures import recipe_error
+from bwdeploy.worker.perplexity import perplexity_of
 from bwdeploy.worker.process import peak_memory_bytes
 from bwdeploy.worker.process_group import run_in_group
 from bwdeploy.worker.training import session
@@ -165,9 +166,8 @@ class _Training:
         return self._likelihoods(model)
 
     def _validation_perplexity(self, likelihoods: tuple[float, ...]) -> float:
-        samples = session.settings_of(self._request).validation_samples
-        perplexity_of = import_module("bwdeploy.worker.training.validation").perplexity_of
-        return float(perplexity_of(likelihoods[:samples]))
+        validated = likelihoods[: session.settings_of(self._request).validation_samples]
+        return perplexity_of(sum(validated) / len(validated))
 
     def _likelihoods(self, model: Any) -> tuple[float, ...]:  # noqa: ANN401 - a transformers model
         validation = import_module("bwdeploy.worker.training.validation")

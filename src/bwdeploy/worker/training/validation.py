@@ -6,13 +6,14 @@ is not rounded, as it is not in files that are read back: the figures are to be 
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import distributed
 from torch.nn import functional
+
+from bwdeploy.worker.perplexity import perplexity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Validation:
             distributed.all_reduce(sums)
         likelihood, divergence = (sums / self._tokens).tolist()
         return Measured(
-            _perplexity(likelihood),
+            perplexity_of(likelihood),
             None if self._teacher is None else divergence,
         )
 
@@ -82,15 +83,6 @@ class Validation:
             return torch.stack((likelihood, torch.zeros_like(likelihood)))
         wanted = self._teacher(input_ids=batch, use_cache=False).logits[:, :-1].flatten(0, 1)
         return torch.stack((likelihood, kl_divergence(wanted, logits).double()))
-
-
-def perplexity_of(likelihoods: tuple[float, ...]) -> float:
-    """Of sequences of one length, from their mean negative log-likelihoods; NaN where one is not finite."""
-    return _perplexity(sum(likelihoods) / len(likelihoods))
-
-
-def _perplexity(likelihood: float) -> float:
-    return math.exp(min(likelihood, 700.0)) if math.isfinite(likelihood) else math.nan
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, *, temperature: float = 1.0) -> Tensor:
