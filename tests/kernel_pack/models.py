@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bwdeploy_runtime.checkpoint import InputRounding
 from bwdeploy_runtime.formats import Activation
+from bwdeploy_runtime.input_rounding import InputRounding
 
 TINY: dict[str, Any] = {
     "vocab_size": 96,

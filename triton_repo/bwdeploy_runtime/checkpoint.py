@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from bwdeploy_runtime.experts import name_in_model, separate_experts
-from bwdeploy_runtime.formats import Activation, fake_quantize_activation
+from bwdeploy_runtime.input_rounding import InputRounding
 from bwdeploy_runtime.quantization import (
     CheckpointError,
     QuantizationConfig,
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-    from torch.utils.hooks import RemovableHandle
+
+    from bwdeploy_runtime.formats import Activation
 
 _LAYER = re.compile(r"model\.layers\.([0-9]{1,6})\.")
 
-__all__ = ["CheckpointError", "CheckpointInfo", "InputRounding", "build_model", "load_model"]
+__all__ = ["CheckpointError", "CheckpointInfo", "build_model", "load_model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,37 +183,3 @@ def _attach_inputs(
         rounding.attach(module)
         emulated += kind != "none"
     return emulated
-
-
-class InputRounding:
-    """How the input of a linear layer is changed: multiplied by the smoothing vector, then rounded.
-
-    It stands in the layer's attribute `input_rounding`, where whoever rounds in an earlier kernel finds it.
-    """
-
-    def __init__(
-        self, *, kind: Activation, input_scale: Tensor | None, smoothing: Tensor | None, like: Tensor
-    ) -> None:
-        self.kind = kind
-        self.input_scale = None if input_scale is None else input_scale.to(like.device)
-        self.smoothing = None if smoothing is None else smoothing.to(device=like.device, dtype=like.dtype)
-        self._hook: RemovableHandle | None = None
-
-    def attach(self, layer: nn.Module) -> None:
-        """Do so from now on in a forward pre-hook of `layer`."""
-        self._hook = layer.register_forward_pre_hook(self._before_forward)
-        layer.input_rounding = self
-
-    def remove(self) -> None:
-        """Leave the input as it comes: from now on it comes rounded."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
-
-    def apply(self, values: Tensor) -> Tensor:
-        """`values` as the layer is meant to see them, in their own type."""
-        smoothed = values if self.smoothing is None else values * self.smoothing
-        return fake_quantize_activation(smoothed, self.kind, self.input_scale)
-
-    def _before_forward(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self.apply(inputs[0]), *inputs[1:])

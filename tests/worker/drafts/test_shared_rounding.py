@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bwdeploy.worker.drafts.shared_rounding import share_roundings
-from bwdeploy_runtime.checkpoint import InputRounding
+from bwdeploy_runtime.input_rounding import InputRounding
 
 SCALES = {"q": 0.01, "k": 0.01, "v": 0.02, "o": 0.01}
 
