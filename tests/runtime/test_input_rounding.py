@@ -1,12 +1,14 @@
-"""Inputs of quantized layers: smoothed, rounded as `formats` does."""
+"""Inputs of quantized layers: smoothed, rounded as `formats` does, by a kernel only where there is one."""
 
 from __future__ import annotations
+
+import logging
 
 import pytest
 import torch
 
-from bwdeploy_runtime.formats import Activation, fake_quantize_activation
-from bwdeploy_runtime.input_rounding import InputRounding
+from bwdeploy_runtime.formats import Activation, fake_quantize_activation, fake_quantize_nvfp4
+from bwdeploy_runtime.input_rounding import InputRounding, _nvfp4_on_gpu
 
 
 @pytest.fixture
@@ -35,3 +37,11 @@ def test_an_input_that_comes_rounded_is_left_as_it_is(layer: torch.nn.Linear) ->
     rounding.remove()
     rounding.remove()
     assert torch.equal(layer(values), plain)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/gpu/test_nvfp4_rounding.py has the kernel")
+def test_without_what_the_kernel_needs_the_functions_round(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert _nvfp4_on_gpu.__wrapped__() is fake_quantize_nvfp4
+    (said,) = caplog.messages
+    assert said.startswith("inputs are rounded to NVFP4 without the kernel for it, which takes longer: ")
