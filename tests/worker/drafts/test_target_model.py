@@ -9,8 +9,7 @@ import transformers
 
 from bwdeploy.errors import RecipeError, ToolError
 from bwdeploy.worker.drafts.row_cache import RowCache, aligned, causal_mask
-from bwdeploy.worker.drafts.target_model import TargetModel, load_target, stop_rounding_inputs
-from bwdeploy_runtime.checkpoint import InputRounding
+from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from tests.worker.drafts.tiny_pair import KnowingDraft, greedy_acceptance
 from tests.worker.tiny_llama import make_tiny_llama
 
@@ -83,18 +82,6 @@ def test_stop_tokens_are_those_of_generation(tmp_path: Path) -> None:
     assert TargetModel(model).stop_ids == (2,)
     model.generation_config.eos_token_id = [2, 7]
     assert TargetModel(model).stop_ids == (2, 7)
-
-
-def test_times_are_taken_without_rounding_but_with_smoothing() -> None:
-    plain, smoothed = torch.nn.Linear(16, 4), torch.nn.Linear(16, 4)
-    values, factors = torch.randn(3, 16), torch.linspace(0.5, 2, 16)
-    before = plain(values), smoothed(values * factors)
-    for layer, smoothing in ((plain, None), (smoothed, factors)):
-        InputRounding(kind="nvfp4", input_scale=None, smoothing=smoothing, like=layer.weight).attach(layer)
-    assert not torch.equal(plain(values), before[0])
-    stop_rounding_inputs(torch.nn.ModuleList((plain, smoothed)))
-    assert torch.equal(plain(values), before[0])
-    assert torch.equal(smoothed(values), before[1])
 
 
 def test_quantized_target_that_cannot_be_read_is_told(tmp_path: Path) -> None:

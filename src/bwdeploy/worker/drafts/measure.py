@@ -1,7 +1,7 @@
 """Measure a draft by running it: what the target accepts, how long steps take, how fast both are together.
 
-Acceptance is that of the checkpoint as it is served, with the emulated rounding of quantized layers' inputs;
-times are taken without that rounding, which a serving kernel has inside. Answers are decoded at every draft
+All is that of the checkpoint as it is served, with the rounding of quantized layers' inputs emulated, times
+too: without it another model would be timed, which accepts less of this draft. Answers are decoded at each
 length from 0 on, greedily and with sampling, many prompts at once; nothing is derived from another length.
 """
 
@@ -23,7 +23,7 @@ from bwdeploy.worker.drafts.mtp import load_mtp
 from bwdeploy.worker.drafts.pair import Pair
 from bwdeploy.worker.drafts.plain_comparison import count_differences, refuse_other_logits
 from bwdeploy.worker.drafts.sampling import Greedy, Sampled
-from bwdeploy.worker.drafts.target_model import TargetModel, load_target, stop_rounding_inputs
+from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from bwdeploy.worker.drafts.timing import Graphs, time_runs, time_sizes, time_steps
 from bwdeploy.worker.drafts.workloads import read_prompts, tokenize
 from bwdeploy.worker.process import peak_memory_bytes
@@ -66,7 +66,6 @@ def run(request: MeasureDraft, report: Report) -> DraftAcceptance:
             bench.target, bench.prompts, plain, greedy.values(), new_tokens=request.measurement.new_tokens
         )
     with clock.phase("timing", report):
-        stop_rounding_inputs(bench.target.model)
         timings = bench.timings()
     with clock.phase("decoding", report):
         runs = bench.runs()

@@ -16,6 +16,7 @@ import transformers
 
 from bwdeploy.errors import ToolError
 from bwdeploy.worker.drafts.row_cache import RowCache, causal_mask
+from bwdeploy.worker.drafts.shared_rounding import share_roundings
 from bwdeploy.worker.failures import recipe_error
 from bwdeploy.worker.hf_directory import read_json
 from bwdeploy_runtime.checkpoint import CheckpointError, load_model
@@ -154,27 +155,13 @@ def load_target(directory: Path, *, device: str, trust_remote_code: bool) -> nn.
         raise ToolError(f"The target cannot be run here: {error}.") from error
     if (directory / "generation_config.json").is_file():
         quantized.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+    share_roundings(quantized)
     return quantized
 
 
 def text_config(model: Any) -> Any:  # noqa: ANN401 - a transformers model and its configuration
     """Of the part that reads text, where a model has others."""
     return getattr(model.config, "text_config", None) or model.config
-
-
-def stop_rounding_inputs(model: nn.Module) -> None:
-    """From now on `model` computes with the plain inputs of its quantized layers.
-
-    The emulated rounding takes many kernels where the served one takes none of its own: it would make the
-    target look slow beside the draft.
-    """
-    for module in model.modules():
-        rounding = getattr(module, "input_rounding", None)
-        if rounding is None:
-            continue
-        rounding.kind = "none"
-        if rounding.smoothing is None:
-            rounding.remove()
 
 
 def _is_quantized(directory: Path) -> bool:

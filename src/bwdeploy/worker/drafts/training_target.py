@@ -10,7 +10,6 @@ import torch
 
 from bwdeploy.errors import HostError
 from bwdeploy.worker.drafts.conversations import SECTION
-from bwdeploy.worker.drafts.shared_rounding import share_roundings
 from bwdeploy.worker.drafts.target_model import load_target
 
 if TYPE_CHECKING:
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 def load_training_target(request: TargetJob[Any], ranks: Ranks) -> Any:  # noqa: ANN401 - transformers
     """The target in evaluation mode, with the rounding of its quantized inputs."""
-    model = load_target(request.target, device=ranks.device, trust_remote_code=request.trust_remote_code)
-    share_roundings(model)
-    return model.eval()
+    return load_target(request.target, device=ranks.device, trust_remote_code=request.trust_remote_code)
 
 
 def load_tokenizer(request: AnswerPrompts) -> Any:  # noqa: ANN401 - transformers
