@@ -75,13 +75,14 @@ def test_a_measurement_shows_workloads_intervals_and_real_runs() -> None:
     assert "2.82 (2.72 to 2.92)" in text
     assert "code" in text
     assert "drafting 3 tokens takes 20% of a step" in text
-    assert "fastest with 3 drafted tokens: 250 tokens/s (as predicted)" in text
+    assert "fastest with 3 drafted tokens: 250 tokens/s, 2.27 times plain decoding (as predicted)" in text
 
 
 def test_a_prediction_that_the_runs_contradict_is_not_hidden() -> None:
     one = measured(timings=(timing(1, delta=0.01),))
-    assert "fastest with 3 drafted tokens: 250 tokens/s (predicted was 5)" in measured_text(
-        one, choice_of(one)
+    assert (
+        "fastest with 3 drafted tokens: 250 tokens/s, 2.27 times plain decoding (predicted was 5)"
+        in measured_text(one, choice_of(one))
     )
     close = SpeculativeRun(draft_len=5, tokens_per_s=249.0, acceptance_length=3.0)
     one = one.model_copy(update={"runs": (*one.runs, close)})
@@ -92,7 +93,7 @@ def test_a_prediction_that_the_runs_contradict_is_not_hidden() -> None:
 def test_runs_of_one_request_are_not_held_against_a_choice_for_many() -> None:
     one = measured(timings=(timing(8, delta=0.01), timing(32, delta=0.01)))
     text = measured_text(one, choice_of(one))
-    assert "fastest with 3 drafted tokens: 250 tokens/s\n" in f"{text}\n"
+    assert "fastest with 3 drafted tokens: 250 tokens/s, 2.27 times plain decoding\n" in f"{text}\n"
     assert "predicted" not in text
 
 

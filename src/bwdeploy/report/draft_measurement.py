@@ -69,6 +69,24 @@ def draft_share(measured: DraftAcceptance, draft_len: int) -> float | None:
     return _share(min(measured.timings, key=lambda one: one.batch_size), draft_len)
 
 
+def runs_lines(measured: DraftAcceptance, choice: DraftChoice) -> Iterator[str]:
+    """What the real runs say beside the prediction; nothing where none was made."""
+    best = _fastest_run(measured)
+    if best is not None:
+        gain = gain_in_runs(measured, best.draft_len)
+        yield (
+            f"real speculative decoding of one request was fastest with {best.draft_len} drafted tokens:"
+            f" {best.tokens_per_s:,.0f} tokens/s{f', {gain:.2f} times plain decoding' if gain else ''}"
+            f"{_prediction_words(measured, choice, best)}"
+        )
+
+
+def gain_in_runs(measured: DraftAcceptance, draft_len: int) -> float | None:
+    """Speed of the real runs of that length over those without drafts; None where one was not run."""
+    speeds = {one.draft_len: one.tokens_per_s for one in measured.runs}
+    return speeds[draft_len] / speeds[0] if {0, draft_len} <= speeds.keys() else None
+
+
 def _acceptance_table(measured: DraftAcceptance) -> list[str]:
     names = [one.workload for one in measured.workloads]
     rows = [
@@ -107,12 +125,7 @@ def _measured_notes(measured: DraftAcceptance, choice: DraftChoice) -> Iterator[
             yield f"drafting {draft_len} tokens takes {share:.0%} of a step of the model"
     if not measured.graphs and measured.device != "cpu":
         yield "note: no step could be captured as a CUDA graph, so times are those of separate launches"
-    best = _fastest_run(measured)
-    if best is not None:
-        yield (
-            f"real speculative decoding of one request was fastest with {best.draft_len} drafted tokens:"
-            f" {best.tokens_per_s:,.0f} tokens/s{_prediction_words(measured, choice, best)}"
-        )
+    yield from runs_lines(measured, choice)
     if measured.greedy_differs:
         yield (
             f"note: {measured.greedy_differs:,} answers of greedy speculative decoding left those of plain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bwdeploy.report.draft_measurement import runs_lines
 from bwdeploy.report.draft_training import training_words
 from bwdeploy.report.drafts import choice_headline
 from bwdeploy.stages.acceptance import choice_of, read_acceptance
@@ -81,7 +82,9 @@ def _acceptance(artifact: Path) -> Iterator[str]:
     measured = read_acceptance(artifact)
     lengths = ", ".join(f"{one.length.value:.2f} at {one.draft_len}" for one in measured.overall)
     yield f"acceptance length by draft length: {lengths}"
-    yield choice_headline(choice_of(measured))
+    choice = choice_of(measured)
+    yield choice_headline(choice)
+    yield from runs_lines(measured, choice)
 
 
 _OF_STAGE: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
