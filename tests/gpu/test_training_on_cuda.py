@@ -44,6 +44,7 @@ def test_what_was_trained_on_the_gpu_is_what_ships(method: str, word: str, tmp_p
 
 
 @pytest.mark.parametrize("method", ["qad", "qat"])
+@pytest.mark.timeout(900)
 def test_training_recovers_most_of_what_calibration_lost(
     method: str, quickstart: Path, tmp_path: Path
 ) -> None:
