@@ -20,7 +20,7 @@ from bwdeploy.worker.drafts.target_model import TargetModel, load_target
 from bwdeploy.worker.drafts.timing import Graphs
 from tests.worker.drafts.draft_files import write_draft
 from tests.worker.drafts.tiny_pair import PROMPTS, make_pair, write_prompts
-from tests.worker.jobs_in_process import ignore_progress
+from tests.worker.jobs_in_process import ignore_progress, quantize_tiny
 from tests.worker.tiny_llama import make_tiny_llama
 
 pytestmark = pytest.mark.gpu
@@ -53,8 +53,13 @@ def test_steps_never_wait_for_the_gpu(place: Path, rule: Rule) -> None:
         assert max(one.steps for one in decoder.results()) == 5
 
 
-def test_graphs_decode_what_eager_steps_decode(place: Path) -> None:
+@pytest.mark.parametrize("rounded", [False, True])
+def test_graphs_decode_what_eager_steps_decode(place: Path, tmp_path: Path, *, rounded: bool) -> None:
     pair, graphs = pair_of(place, Greedy()), Graphs(torch.device("cuda"))
+    if rounded:
+        quantize_tiny(place / "target", tmp_path / "nvfp4", format="nvfp4", device="cuda")
+        target = TargetModel(load_target(tmp_path / "nvfp4", device="cuda", trust_remote_code=False))
+        pair = pair._replace(target=target)
     (replayed,) = decode(pair, PROMPTS, draft_len=3, new_tokens=16, replace=graphs.captured)
     (eager,) = decode(pair, PROMPTS, draft_len=3, new_tokens=16)
     assert graphs.used
