@@ -73,7 +73,7 @@ def runs_lines(measured: DraftAcceptance, choice: DraftChoice) -> Iterator[str]:
     """What the real runs say beside the prediction; nothing where none was made."""
     best = _fastest_run(measured)
     if best is not None:
-        gain = gain_in_runs(measured, best.draft_len)
+        gain = gains_in_runs(measured).get(best.draft_len)
         yield (
             f"real speculative decoding of one request was fastest with {best.draft_len} drafted tokens:"
             f" {best.tokens_per_s:,.0f} tokens/s{f', {gain:.2f} times plain decoding' if gain else ''}"
@@ -81,10 +81,10 @@ def runs_lines(measured: DraftAcceptance, choice: DraftChoice) -> Iterator[str]:
         )
 
 
-def gain_in_runs(measured: DraftAcceptance, draft_len: int) -> float | None:
-    """Speed of the real runs of that length over those without drafts; None where one was not run."""
+def gains_in_runs(measured: DraftAcceptance) -> dict[int, float]:
+    """Speed of the real runs of each length over those without drafts; empty where none was without."""
     speeds = {one.draft_len: one.tokens_per_s for one in measured.runs}
-    return speeds[draft_len] / speeds[0] if {0, draft_len} <= speeds.keys() else None
+    return {length: speed / speeds[0] for length, speed in sorted(speeds.items())} if 0 in speeds else {}
 
 
 def _acceptance_table(measured: DraftAcceptance) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bwdeploy.report.draft_measurement import gains_in_runs
 from bwdeploy.report.plot import check_plot_file, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -123,13 +124,15 @@ def _draw_speed(axes: Any, choice: DraftChoice, measured: DraftAcceptance | None
         )
         best = batch.best_draft_len
         axes.plot([best], [gains[best]], marker="*", markersize=12, color=f"C{number}", linestyle="none")
-    plain = (
-        next((one.tokens_per_s for one in measured.runs if one.draft_len == 0), None) if measured else None
-    )
-    if measured is not None and plain is not None:
-        runs = sorted((one.draft_len, one.tokens_per_s / plain) for one in measured.runs)
+    runs = gains_in_runs(measured) if measured is not None else {}
+    if runs:
         axes.plot(
-            *zip(*runs, strict=True), "o", color="black", fillstyle="none", label="really run, one request"
+            list(runs),
+            list(runs.values()),
+            "o",
+            color="black",
+            fillstyle="none",
+            label="really run, one request",
         )
     axes.axhline(1, color="gray", linewidth=1)
     axes.set_xlabel("draft length (a star marks the fastest)")

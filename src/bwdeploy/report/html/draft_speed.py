@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bwdeploy.report.draft_measurement import gains_in_runs
 from bwdeploy.report.html.blocks import Heading, Note, Picture, Table
 from bwdeploy.report.html.figures.draft_speed import draw_speed_by_batch, draw_speed_by_length
 from bwdeploy.report.html.numbers import ABSENT, percent, rounded, speed
@@ -45,8 +46,6 @@ def _advice(choice: DraftChoice) -> str:
 
 
 def _length_picture(choice: DraftChoice, measured: DraftAcceptance | None) -> Picture:
-    runs = {run.draft_len: run.tokens_per_s for run in measured.runs} if measured is not None else {}
-    plain = runs.get(0)
     return Picture(
         "speed-by-length",
         "Predicted gain against draft length",
@@ -59,7 +58,7 @@ def _length_picture(choice: DraftChoice, measured: DraftAcceptance | None) -> Pi
                 for one in choice.batches
             },
             best={one.batch_size: one.best_draft_len for one in choice.batches},
-            measured=[(length, value / plain) for length, value in sorted(runs.items())] if plain else [],
+            measured=list(gains_in_runs(measured).items()) if measured is not None else [],
         ),
         height=3.6,
     )
@@ -126,7 +125,7 @@ def _step_cells(batch: BatchSpeed, timing: StepTiming | None, drafted: int) -> t
 
 
 def _run_table(measured: DraftAcceptance) -> Table:
-    plain = next((run.tokens_per_s for run in measured.runs if run.draft_len == 0), None)
+    gains = gains_in_runs(measured)
     return Table(
         "Real speculative decoding, one request at a time, timed from outside",
         ("Draft length", "Tokens/s", "Against no draft", "Acceptance length"),
@@ -134,7 +133,7 @@ def _run_table(measured: DraftAcceptance) -> Table:
             (
                 str(run.draft_len),
                 speed(run.tokens_per_s),
-                f"{run.tokens_per_s / plain:.2f} times" if plain else ABSENT,
+                f"{gains[run.draft_len]:.2f} times" if gains else ABSENT,
                 rounded(run.acceptance_length),
             )
             for run in measured.runs

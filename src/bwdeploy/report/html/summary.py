@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.pipeline.training_jobs import TrainedResult
-from bwdeploy.report.draft_measurement import gain_in_runs
+from bwdeploy.report.draft_measurement import gains_in_runs
 from bwdeploy.report.html.numbers import change, gib, rounded
 from bwdeploy.report.html.sections.plan import shown_source
 
@@ -96,7 +96,7 @@ def _draft(data: ReportData) -> Iterator[Card]:
         )
     if choice.draft_len:
         gain = next(one.speedup for one in choice.first.points if one.draft_len == choice.draft_len)
-        run = gain_in_runs(measured, choice.draft_len)
+        run = gains_in_runs(measured).get(choice.draft_len)
         beside = f"; {run:.2f} really run" if run is not None else ""
         yield Card("Draft gains", f"{gain:.2f} times", f"predicted, one request{beside}", "good")
     else:

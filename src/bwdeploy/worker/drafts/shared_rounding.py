@@ -1,7 +1,7 @@
 """Layers that read the same input round it once: q, k and v, gate and up, where their scales are equal.
 
-The emulated rounding of a four-bit model's inputs takes many small kernels, more time than its matrices where
-the model is small. Nothing else changes: what a layer computes with is the same to the bit.
+The emulated rounding of a quantized model's inputs takes one kernel or many for each layer, which counts
+where the model is small. Nothing else changes: what a layer computes with is the same to the bit.
 """
 
 from __future__ import annotations
