@@ -89,6 +89,18 @@ def test_a_newer_python_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         bundled_environment(cache=tmp_path)
 
 
+def test_no_bytecode_is_written_though_the_system_has_a_sitecustomize_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('of the system')")
+    done = subprocess.run(
+        [bundled_environment().binaries / "python3", "-c", "import sys; print(sys.dont_write_bytecode)"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:2] == ["of the system", "True"]
+
+
 def test_the_backend_folder_has_relative_links_only() -> None:
     """It is made under another name and renamed."""
     links = [path for path in (bundled_environment().backends / "python").iterdir() if path.is_symlink()]

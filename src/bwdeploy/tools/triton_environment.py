@@ -39,8 +39,9 @@ PYTHON_VERSIONS: Final = ((3, 11), (3, 12))
 """The server has a stub for each and numpy 1.26.4 a wheel; 3.13 has no such wheel."""
 
 _MARKER: Final = "complete.json"
-_SITE: Final = "import sys\n\nsys.dont_write_bytecode = True\n"
-"""The stub ignores PYTHONDONTWRITEBYTECODE; a repository's files must stay as they were built."""
+_NO_BYTECODE: Final = ("bwdeploy_no_bytecode.pth", "import sys; sys.dont_write_bytecode = True\n")
+"""File and text. The stub ignores PYTHONDONTWRITEBYTECODE, and a repository's files must stay as they were
+built. Every .pth file is read, of modules sitecustomize only the first, and Debian's Python has one."""
 
 _STUB: Final = "triton_python_backend_stub"
 _INSTALL_TIMEOUT_S: Final = 1800.0
@@ -126,7 +127,8 @@ def bundled_environment(
 
 def environment_name() -> str:
     """The folder name: server and Python version, and a digest of the pins and of this interpreter."""
-    identity = "\n".join((*PINS, _SITE, platform.machine(), sys.base_prefix, platform.python_version()))
+    interpreter = (platform.machine(), sys.base_prefix, platform.python_version())
+    identity = "\n".join((*PINS, *_NO_BYTECODE, *interpreter))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return f"triton-{SERVER_VERSION}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
 
@@ -179,7 +181,8 @@ def _make(environment: TritonEnvironment) -> None:
     log = final.parent / f"{final.name}.log"
     log.write_bytes(b"")
     _install(making, log=log)
-    (making.site_packages / "sitecustomize.py").write_text(_SITE, encoding="utf-8")
+    name, text = _NO_BYTECODE
+    (making.site_packages / name).write_text(text, encoding="utf-8")
     _link_backend(making)
     marker = {"pins": PINS, "python": platform.python_version(), "base": sys.base_prefix}
     (making.root / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
