@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bwdeploy.facts.acceptance import published_acceptance
 from bwdeploy.planner.speed.draft_choice import BatchTimes, DraftChoice, choice_data, choose, choose_by
-from bwdeploy.planner.speed.step_costs import StepCost, cost_at, step_cost
+from bwdeploy.planner.speed.step_costs import StepCost, cost_at, step_cost, timed_cost
 from bwdeploy.planner.speed.steps import StepModel, acceptance_lengths, fit_steps, step_ms_of
 
 R1_LENGTHS = {1: 1.92, 2: 2.58, 3: 2.82, 4: 2.99, 5: 3.01}
@@ -21,6 +21,11 @@ R1_SPEEDUP = [1.78, 2.25, 2.28, 2.21, 2.15]
 R1_STEP_MS = {k: step_ms_of(speed, {0: 1.0, **R1_LENGTHS}[k]) for k, speed in R1_SPEED.items()}
 MAVERICK = {1: 1.83, 2: 2.45, 3: 2.94, 4: 3.26, 5: 3.47, 6: 3.57, 7: 3.62}
 LENGTHS = acceptance_lengths([0.8] * 6)
+H100_LENGTHS = {1: 1.584881, 2: 1.898995, 3: 2.035088, 4: 2.136418, 5: 2.166667, 6: 2.177039}
+"""SmolLM2-135M in NVFP4 with the EAGLE3 draft of its recipe, one request (benchmarks/README.md)."""
+H100_STEP_MS = (3.49755, 3.89114, 4.18458, 4.26429, 4.54685, 4.59437, 4.80374)
+H100_RUNS = (290.588, 408.075, 454.635, 479.213, 471.166, 471.016, 454.336)
+"""Tokens a second of real speculative decoding in the same run."""
 
 
 def steps(batch_size: int, t0: float, delta: float, *, longest: int = 6) -> BatchTimes:
@@ -235,6 +240,27 @@ def test_the_fit_error_is_the_worst_of_the_measured_steps() -> None:
 def test_tokens_of_a_batch_are_those_of_all_its_requests() -> None:
     choice = choose({1: 2.0}, [BatchTimes(8, {0: 10.0, 1: 16.0})])
     assert speeds(choice) == pytest.approx({0: 800.0, 1: 1000.0})
+
+
+def test_steps_timed_on_an_h100_name_the_length_that_real_runs_found_fastest() -> None:
+    """A fifth token costs more than the fourth did: by the line, 4 % off, four drafted tokens would win."""
+    timings = [BatchTimes(1, dict(enumerate(H100_STEP_MS)))]
+    by_line, as_timed = choose(H100_LENGTHS, timings), choose(H100_LENGTHS, timings, timed_cost)
+    fastest = max(range(len(H100_RUNS)), key=H100_RUNS.__getitem__)
+    assert (by_line.draft_len, as_timed.draft_len, fastest) == (4, 3, 3)
+    gains = [speed / H100_RUNS[0] for speed in H100_RUNS]
+    assert [point.speedup for point in as_timed.first.points] == pytest.approx(gains, rel=0.025)
+    assert as_timed.first.cost.model == by_line.first.cost.model
+    assert as_timed.first.fit_error == by_line.first.fit_error > 0
+
+
+def test_between_batch_sizes_timed_steps_are_taken_on_a_line_too() -> None:
+    costs = {1: timed_cost({0: 10.0, 1: 11.0, 2: 14.0}), 3: timed_cost({0: 12.0, 1: 13.0, 2: 20.0})}
+    assert [cost_at(costs, 2).step_ms(draft_len) for draft_len in range(3)] == [11.0, 12.0, 17.0]
+    beyond = (
+        step_cost({0: 10.0, 1: 11.0, 2: 14.0}).step_ms(3) + step_cost({0: 12.0, 1: 13.0, 2: 20.0}).step_ms(3)
+    ) / 2
+    assert cost_at(costs, 2).step_ms(3) == pytest.approx(beyond)
 
 
 def test_what_gives_no_line_is_refused() -> None:

@@ -67,7 +67,7 @@ def _batch_table(choice: DraftChoice) -> list[str]:
         rows.append(
             (
                 f"{batch.batch_size:,}",
-                f"{batch.cost.plain_ms:.2f}",
+                f"{batch.cost.step_ms(0):.2f}",
                 f"{batch.cost.model.per_token_ms:.3f}",
                 f"{by_length[0].tokens_per_s:,.0f}",
                 str(batch.best_draft_len),

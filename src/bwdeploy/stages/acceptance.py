@@ -14,6 +14,7 @@ from bwdeploy.errors import GateError, ToolError
 from bwdeploy.pipeline.stage import Step
 from bwdeploy.pipeline.training_jobs import DraftAcceptance, LengthAcceptance, MeasureDraft
 from bwdeploy.planner.speed.draft_choice import BatchTimes, DraftChoice, choice_data, choose
+from bwdeploy.planner.speed.step_costs import timed_cost
 from bwdeploy.planner.speed.steps import DEAD_DRAFT
 from bwdeploy.recipe.schema import DraftMeasurement
 from bwdeploy.stages.checkpoint import checkpoint_layout, checkpoint_stage
@@ -42,7 +43,7 @@ class AcceptanceStage:
     """Measures the draft, when the recipe asks for it or leaves the length to the measurement."""
 
     name = "acceptance"
-    version = 1
+    version = 2
 
     def plan_step(self, recipe: Recipe, host: Host) -> Step | None:
         """See `Stage.plan_step`."""
@@ -144,6 +145,7 @@ def choice_of(acceptance: DraftAcceptance) -> DraftChoice:
     return choose(
         {one.draft_len: one.length.value for one in acceptance.overall},
         [BatchTimes(one.batch_size, {0: one.target_ms, **one.step_ms}) for one in acceptance.timings],
+        timed_cost,
     )
 
 

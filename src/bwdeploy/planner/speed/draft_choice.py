@@ -13,7 +13,7 @@ from bwdeploy.planner.speed.draft_schedule import draft_schedule
 from bwdeploy.planner.speed.step_costs import StepCost, best_length, step_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bwdeploy.planner.speed.steps import StepModel
 
@@ -44,7 +44,7 @@ class BatchSpeed(NamedTuple):
     batch_size: int
     cost: StepCost
     fit_error: float
-    """Largest relative difference between a measured step and the model."""
+    """Largest relative difference between a measured step and the line."""
     best_draft_len: int
     points: tuple[DraftPoint, ...]
     """From no draft upward."""
@@ -68,12 +68,18 @@ class DraftChoice(NamedTuple):
         return self.batches[0]
 
 
-def choose(lengths: Mapping[int, float], timings: Sequence[BatchTimes]) -> DraftChoice:
+def choose(
+    lengths: Mapping[int, float],
+    timings: Sequence[BatchTimes],
+    cost_of: Callable[[Mapping[int, float]], StepCost] = step_cost,
+) -> DraftChoice:
     """The draft length for each batch size.
 
     Args:
         lengths: Draft length → acceptance length (the model's own token counted).
         timings: One entry for each batch size, with steps of at least two draft lengths.
+        cost_of: What the steps of a batch size cost by their timings: `step_cost`, a line through them, for
+            figures of unknown precision; `timed_cost` for medians that were measured here.
 
     Raises:
         ValueError: no timings, too few of them, or steps whose line falls below zero.
@@ -81,7 +87,7 @@ def choose(lengths: Mapping[int, float], timings: Sequence[BatchTimes]) -> Draft
     if not timings:
         raise ValueError("a choice needs timings")
     known = {**lengths, 0: 1.0}
-    costs = {one.batch_size: step_cost(one.step_ms) for one in sorted(timings)}
+    costs = {one.batch_size: cost_of(one.step_ms) for one in sorted(timings)}
     for batch_size, cost in costs.items():
         _refuse_impossible(batch_size, cost, known)
     measured = {one.batch_size: one.step_ms for one in timings}
@@ -119,7 +125,7 @@ def _batch_data(batch: BatchSpeed) -> dict[str, Any]:
         "batch_size": batch.batch_size,
         "t0": round(batch.cost.model.base_ms, 6),
         "delta": round(batch.cost.model.per_token_ms, 6),
-        "plain_ms": round(batch.cost.plain_ms, 6),
+        "plain_ms": round(batch.cost.step_ms(0), 6),
         "fit_error": round(batch.fit_error, 6),
         "best_draft_len": batch.best_draft_len,
         "points": [
@@ -146,11 +152,11 @@ def _batch_speed(
             acceptance_length=lengths[draft_len],
             step_ms=cost.step_ms(draft_len),
             tokens_per_s=1000 * batch_size * lengths[draft_len] / cost.step_ms(draft_len),
-            speedup=lengths[draft_len] * cost.plain_ms / cost.step_ms(draft_len),
+            speedup=lengths[draft_len] * cost.step_ms(0) / cost.step_ms(draft_len),
         )
         for draft_len in sorted(lengths)
     )
-    errors = [abs(cost.step_ms(draft_len) / ms - 1) for draft_len, ms in measured.items()]
+    errors = [abs(cost.line_ms(draft_len) / ms - 1) for draft_len, ms in measured.items()]
     return BatchSpeed(batch_size, cost, max(errors, default=0.0), best_length(cost, lengths), points)
 
 

@@ -1,11 +1,14 @@
 """What a step costs at one batch size, and between two that were measured.
 
-A step that drafts k tokens takes t0 + δ·k; without a draft it may be faster than that line says.
+A step that drafts k tokens takes t0 + δ·k; without a draft it may be faster than that line says. A step that
+was timed here counts as it was timed: kernels take 4 and 5 tokens in tiles, and near the best length, where
+speeds are flat, a line that is 2 % off names the wrong one.
 """
 
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from bwdeploy.planner.speed.steps import StepModel, fit_steps
@@ -25,10 +28,16 @@ class StepCost(NamedTuple):
     model: StepModel
     plain_ms: float
     """Without a draft: t0 of the model, or as measured where it does not lie on that line."""
+    timed: Mapping[int, float] = MappingProxyType({})
+    """Steps that are taken as they were timed, not by the line: draft length → milliseconds."""
+
+    def line_ms(self, draft_len: int) -> float:
+        """Time of a step by the line, in milliseconds."""
+        return self.model.step_ms(draft_len) if draft_len else self.plain_ms
 
     def step_ms(self, draft_len: int) -> float:
         """Time of a step in milliseconds."""
-        return self.model.step_ms(draft_len) if draft_len else self.plain_ms
+        return self.timed.get(draft_len, self.line_ms(draft_len))
 
     def per_token_ms(self, draft_len: int, acceptance_length: float) -> float:
         """Milliseconds for each token of one request."""
@@ -52,6 +61,15 @@ def step_cost(step_ms: Mapping[int, float]) -> StepCost:
     return StepCost(line if line.per_token_ms > 0 else model, plain_ms)
 
 
+def timed_cost(step_ms: Mapping[int, float]) -> StepCost:
+    """As `step_cost`, but the steps that were timed count as they are; the line is for the others.
+
+    Raises:
+        ValueError: fewer than two draft lengths.
+    """
+    return step_cost(step_ms)._replace(timed=dict(step_ms))
+
+
 def cost_at(costs: Mapping[int, StepCost], batch_size: int) -> StepCost:
     """On the line between the two nearest measured batch sizes; outside them, the nearest."""
     if batch_size in costs:
@@ -70,7 +88,11 @@ def cost_at(costs: Mapping[int, StepCost], batch_size: int) -> StepCost:
         between(low.model.base_ms, high.model.base_ms),
         between(low.model.per_token_ms, high.model.per_token_ms),
     )
-    return StepCost(model, between(low.plain_ms, high.plain_ms))
+    timed = {
+        draft_len: between(low.step_ms(draft_len), high.step_ms(draft_len))
+        for draft_len in low.timed.keys() | high.timed.keys()
+    }
+    return StepCost(model, between(low.plain_ms, high.plain_ms), timed)
 
 
 def best_length(cost: StepCost, lengths: Mapping[int, float]) -> int:

@@ -49,8 +49,8 @@ def _length_picture(choice: DraftChoice, measured: DraftAcceptance | None) -> Pi
     return Picture(
         "speed-by-length",
         "Predicted gain against draft length",
-        "Speed with so many drafted tokens over the speed without a draft, from the fitted step time and the"
-        " measured acceptance; a line for each batch size, its best length marked with a star.",
+        "Speed with so many drafted tokens over the speed without a draft, from the step time and the"
+        " acceptance that were measured; a line for each batch size, its best length marked with a star.",
         partial(
             draw_speed_by_length,
             speedups={
@@ -113,7 +113,7 @@ def _step_cells(batch: BatchSpeed, timing: StepTiming | None, drafted: int) -> t
     share = drafted * timing.draft_ms / timing.target_ms if timing and timing.target_ms else None
     return (
         str(batch.batch_size),
-        f"{batch.cost.plain_ms:.2f} ms",
+        f"{batch.cost.step_ms(0):.2f} ms",
         f"{batch.cost.model.base_ms:.2f} ms",
         f"{batch.cost.model.per_token_ms:.3f} ms",
         percent(batch.fit_error),
