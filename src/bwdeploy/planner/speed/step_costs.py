@@ -1,8 +1,8 @@
 """What a step costs at one batch size, and between two that were measured.
 
 A step that drafts k tokens takes t0 + δ·k; without a draft it may be faster than that line says. A step that
-was timed here counts as it was timed: kernels take 4 and 5 tokens in tiles, and near the best length, where
-speeds are flat, a line that is 2 % off names the wrong one.
+was timed here can count as it was timed: real steps go in stairs, and near the best length, where speeds are
+flat, a line that is 2 % off names the wrong one.
 """
 
 from __future__ import annotations
