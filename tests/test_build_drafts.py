@@ -103,3 +103,5 @@ def test_a_trained_draft_is_measured_and_its_length_chosen(tmp_path: Path, model
     chosen = json.loads((tmp_path / "out/report/choice.json").read_text())["draft_len"]
     if chosen:  # by the clock of this machine
         assert served(tmp_path)["speculative_config"]["max_draft_len"] == chosen
+    else:
+        assert not list((tmp_path / "out/model_repository").glob("**/draft"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import yaml
@@ -72,16 +72,38 @@ def test_further_speculative_arguments_join_the_section() -> None:
 AUTO = {"train": {}, "draft_len": "auto"}
 
 
+class Built(NamedTuple):
+    """A build with a trained draft, up to its engine."""
+
+    wanted: Recipe
+    answers: Answers
+    inputs: dict[str, Path]
+    """Stage name → artifact, of source, draft and engine."""
+
+
+def build(place: Path, measured: DraftAcceptance | None = None, **sections: Any) -> Built:
+    wanted, answers = drafting(speculative=AUTO, **sections), Answers(measured=measured)
+    source = place / "model"
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    draft = built(DraftStage(), wanted, place, answers, source=source, answers=place / "given")
+    acceptance = built(AcceptanceStage(), wanted, place, answers, source=source, draft=draft)
+    engine = built(EngineStage(), wanted, place, answers, draft=draft, acceptance=acceptance)
+    return Built(wanted, answers, {"source": source, "draft": draft, "engine": engine})
+
+
 def written(place: Path, measured: DraftAcceptance | None = None, **sections: Any) -> dict[str, Any]:
     """llm_args.yaml of a build with a trained draft, measured so."""
-    wanted, answers = drafting(speculative=AUTO, **sections), Answers(measured=measured)
-    (place / "model").mkdir()
-    inputs = {"source": place / "model", "answers": place / "given"}
-    draft = built(DraftStage(), wanted, place, answers, **inputs)
-    acceptance = built(AcceptanceStage(), wanted, place, answers, source=place / "model", draft=draft)
-    out = built(EngineStage(), wanted, place, answers, draft=draft, acceptance=acceptance)
+    out = build(place, measured, **sections).inputs["engine"]
     arguments: dict[str, Any] = yaml.safe_load((out / "llm_args.yaml").read_text())
     return arguments
+
+
+def drafted_files(place: Path, measured: DraftAcceptance, server: str) -> set[str]:
+    """Files of the draft in what serves such a build."""
+    done = build(place, measured, serve={"server": server})
+    out = built(RepositoryStage(), done.wanted, place, done.answers, **done.inputs)
+    return {path.name for path in out.glob("**/draft/*")}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +134,12 @@ def test_what_the_recipe_says_stands_over_what_the_draft_says(tmp_path: Path) ->
 def test_a_draft_that_never_pays_is_not_in_the_arguments(tmp_path: Path) -> None:
     arguments = written(tmp_path, acceptance(1.5, 1.8, steps={1: 30.0, 2: 50.0}))
     assert "speculative_config" not in arguments
+
+
+@pytest.mark.parametrize("server", ["triton", "trtllm-serve"])
+def test_a_draft_is_served_where_it_pays(server: str, tmp_path: Path) -> None:
+    assert "config.json" in drafted_files(tmp_path / "pays", acceptance(1.7, 2.2), server)
+    assert not drafted_files(tmp_path / "slow", acceptance(1.5, 1.8, steps={1: 30.0, 2: 50.0}), server)
 
 
 def test_a_fixed_length_does_not_wait_for_the_measurement() -> None:

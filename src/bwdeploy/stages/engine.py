@@ -109,6 +109,11 @@ def llm_args(recipe: Recipe) -> dict[str, Any]:
     return _merged(derived, engine.llm_args)
 
 
+def drafts(out: Path) -> bool:
+    """Whether the arguments of an engine artifact draft; where no length paid they do not."""
+    return _SPECULATION in yaml.safe_load((out / LLM_ARGS).read_text())
+
+
 def _told_by(recipe: Recipe) -> tuple[str, ...]:
     """The stages whose results are written into the arguments."""
     section = recipe.speculative

@@ -35,7 +35,7 @@ class RepositoryStage:
     """Writes what serves the build."""
 
     name = "repository"
-    version = 1
+    version = 2
 
     def plan_step(self, recipe: Recipe, host: Host) -> Step:
         """See `Stage.plan_step`."""

@@ -11,7 +11,7 @@ from bwdeploy.serving.launch_line import LAUNCH, launch_words, write_launch_scri
 from bwdeploy.serving.repository import RepositoryInputs, write_repository
 from bwdeploy.serving.trtllm_serve import TrtllmServeInputs, write_trtllm_serve
 from bwdeploy.stages.draft import FILES
-from bwdeploy.stages.engine import ENGINE, LLM_ARGS
+from bwdeploy.stages.engine import ENGINE, LLM_ARGS, drafts
 from bwdeploy.stages.engine_build import logits_dtype
 from bwdeploy.tools.triton_ranks import EngineLaunch
 
@@ -96,7 +96,9 @@ def _write_trtllm_serve(work: Work) -> None:
 
 
 def _draft(work: Work) -> Path | None:
-    return work.inputs["draft"] / FILES if "draft" in work.inputs else None
+    """The draft's files, where the engine's arguments draft."""
+    used = "draft" in work.inputs and drafts(work.inputs["engine"])
+    return work.inputs["draft"] / FILES if used else None
 
 
 WRITERS = {

@@ -1,8 +1,9 @@
 """Which draft length pays at which batch size, from acceptance lengths and timings of steps.
 
-Each measured batch size gets its step model t(k) = t0 + δ·k; between two of them times are taken on a line,
-beyond the largest nothing is claimed. A draft length k then brings AL(k) / t(k) tokens, so that of a batch
-the best length is the one with the least t(k) / AL(k), and none (k = 0) when no draft beats the plain step.
+Each measured batch size gets its line t(k) = t0 + δ·k, beside which timed steps may stand as they are;
+between two of them times are taken on a line, beyond the largest nothing is claimed. A draft length k then
+brings AL(k) / t(k) tokens, so that of a batch the best length is the one with the least t(k) / AL(k), and
+none (k = 0) when no draft beats the plain step.
 """
 
 from __future__ import annotations
