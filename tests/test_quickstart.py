@@ -1,4 +1,7 @@
-"""Shipped recipes of the quickstart model, built and smoke-tested for real: `pytest -m slow`."""
+"""Shipped recipes of the quickstart model, built and smoke-tested for real: `pytest -m slow`.
+
+Those that train for a quarter of an hour on a GPU would take days without one: `pytest -m gpu`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (PROJECT / "recipes").glob("smollm2-*.yaml"))
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+TRAINED_ON_A_GPU = {"smollm2-135m-qad-eagle3.yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,14 @@ def bwdeploy(place: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_there_are_recipes() -> None:
-    assert RECIPES
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(name, marks=pytest.mark.gpu if name in TRAINED_ON_A_GPU else pytest.mark.slow)
+        for name in RECIPES
+    ],
+)
 def test_shipped_recipe_builds_within_its_gate_and_answers(recipe: str, place: Path) -> None:
     answer = bwdeploy(place, "build", str(PROJECT / "recipes" / recipe), "-o", str(place / recipe))
     for build in answer.get("builds", [answer]):
