@@ -36,6 +36,11 @@ def bwdeploy(place: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def test_there_are_recipes() -> None:
+    assert RECIPES
+    assert set(RECIPES) > TRAINED_ON_A_GPU
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "recipe",

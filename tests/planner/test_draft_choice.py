@@ -255,12 +255,11 @@ def test_steps_timed_on_an_h100_name_the_length_that_real_runs_found_fastest() -
 
 
 def test_between_batch_sizes_timed_steps_are_taken_on_a_line_too() -> None:
-    costs = {1: timed_cost({0: 10.0, 1: 11.0, 2: 14.0}), 3: timed_cost({0: 12.0, 1: 13.0, 2: 20.0})}
-    assert [cost_at(costs, 2).step_ms(draft_len) for draft_len in range(3)] == [11.0, 12.0, 17.0]
-    beyond = (
-        step_cost({0: 10.0, 1: 11.0, 2: 14.0}).step_ms(3) + step_cost({0: 12.0, 1: 13.0, 2: 20.0}).step_ms(3)
-    ) / 2
-    assert cost_at(costs, 2).step_ms(3) == pytest.approx(beyond)
+    low, high = {0: 10.0, 1: 11.0, 2: 14.0}, {0: 12.0, 1: 13.0, 2: 20.0}
+    between = cost_at({1: timed_cost(low), 3: timed_cost(high)}, 2)
+    assert [between.step_ms(draft_len) for draft_len in range(3)] == [11.0, 12.0, 17.0]
+    not_timed = (step_cost(low).step_ms(3) + step_cost(high).step_ms(3)) / 2
+    assert between.step_ms(3) == pytest.approx(not_timed)
 
 
 def test_what_gives_no_line_is_refused() -> None:

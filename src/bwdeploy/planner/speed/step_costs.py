@@ -27,7 +27,7 @@ class StepCost(NamedTuple):
 
     model: StepModel
     plain_ms: float
-    """Without a draft: t0 of the model, or as measured where it does not lie on that line."""
+    """By the line, without a draft: t0 of the model, or as measured where it does not lie on that line."""
     timed: Mapping[int, float] = MappingProxyType({})
     """Steps that are taken as they were timed, not by the line: draft length → milliseconds."""
 
